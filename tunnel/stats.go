@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"net/netip"
+
+	"vxtap/encap/ether"
+)
+
+// Direction counts the frames that went one way through the switch. A frame is
+// counted as it came in: a super-frame read from the TAP is one, and so is one
+// that arrived whole in one datagram; segments that the kernel joined into one
+// receive are counted singly. Bytes are of the inner Ethernet frames.
+type Direction struct {
+	Received, ReceivedBytes   uint64
+	Delivered, DeliveredBytes uint64
+	Drops                     [NumReasons]uint64
+}
+
+// Dropped returns the sum of all drops.
+func (d *Direction) Dropped() uint64 {
+	var sum uint64
+	for _, n := range d.Drops {
+		sum += n
+	}
+	return sum
+}
+
+// Balanced reports whether received = delivered + dropped. It holds for every
+// Direction that Switch.Stats returns.
+func (d *Direction) Balanced() bool { return d.Received == d.Delivered+d.Dropped() }
+
+// PeerTraffic counts the delivered frames to and from one peer.
+type PeerTraffic struct {
+	OutFrames, OutBytes uint64
+	InFrames, InBytes   uint64
+}
+
+// PeerStats is one peer of the forwarding table with its traffic since it
+// came; a peer whose lease changes only in value keeps its counts.
+type PeerStats struct {
+	Peer
+	PeerTraffic
+}
+
+// Stats is a snapshot of the switch.
+type Stats struct {
+	Out   Direction // from the TAP to the underlay
+	In    Direction // from the underlay to the TAP
+	Peers []PeerStats
+
+	// Loss before the switch could see the frame, from the kernel's own
+	// counters: datagrams that found the receive socket full, and frames that
+	// found the TAP's queue full.
+	SocketOverflows uint64
+	TAPOverflows    uint64
+}
+
+// Peer is one remote VTEP and the overlay subnet behind it.
+type Peer struct {
+	Subnet netip.Prefix // overlay addresses behind the peer, masked
+	VTEP   netip.Addr   // where its datagrams go, and come from: an IPv4 underlay address
+	MAC    ether.MAC    // the peer's VTEP MAC: the inner destination of every frame to it
+}
