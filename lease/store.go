@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lease
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Store is what this package asks of a key-value store with revisions, as etcd
+// has them. Keys are relative to the prefix of the network that the store was
+// opened for: "config", "subnets/10.5.52.0-24". All methods may be called
+// concurrently. Every call ends in bounded time by itself, Watch excepted.
+type Store interface {
+	Keys
+	Grants
+}
+
+// Keys reads and writes keys. There is no unconditional write.
+type Keys interface {
+	// List returns every key that starts with prefix, in key order, all read
+	// at one revision that is no older than the last completed write
+	// (a linearizable read).
+	List(ctx context.Context, prefix string) (Listing, error)
+	// Put writes key if its Revision still is ifRevision; 0 means that the key
+	// must not exist. The key goes when grant ends; grant 0 is for ever. It
+	// returns the new revision, or an error that matches ErrConflict.
+	Put(ctx context.Context, key string, value []byte, ifRevision int64, grant GrantID) (int64, error)
+	// Delete removes key if its Revision still is ifRevision, else it returns
+	// an error that matches ErrConflict.
+	Delete(ctx context.Context, key string, ifRevision int64) error
+	// Watch calls deliver with every change to keys that start with prefix,
+	// from revision from onwards, in order, from one goroutine. It returns
+	// when ctx ends or when the stream breaks; an error that matches
+	// ErrCompacted says that from is too old. A Watch that lost its store must
+	// return: a stream that hangs in silence looks like a quiet network.
+	Watch(ctx context.Context, prefix string, from int64, deliver func(Batch)) error
+}
+
+// Grants are times to live that keys are attached to; etcd calls them leases.
+type Grants interface {
+	// Grant makes a time to live. The store may round ttl up; what it gave is
+	// returned.
+	Grant(ctx context.Context, ttl time.Duration) (GrantID, time.Duration, error)
+	// KeepAlive starts the time to live afresh and returns it, or an error
+	// that matches ErrNoGrant when it has ended.
+	KeepAlive(ctx context.Context, id GrantID) (time.Duration, error)
+	// Revoke ends a grant, and deletes every key that is attached to it.
+	// Ending a grant that has ended already is no error.
+	Revoke(ctx context.Context, id GrantID) error
+}
+
+// GrantID names a grant; 0 is none.
+type GrantID int64
+
+// Pair is a key with its value. Value belongs to whoever received the Pair.
+type Pair struct {
+	Key      string
+	Value    []byte
+	Created  int64 // revision at which the key last came into being
+	Revision int64 // revision of its last change
+	Grant    GrantID
+}
+
+// Listing is the answer to List.
+type Listing struct {
+	Pairs    []Pair
+	Revision int64 // the store's revision at which all of it was read
+}
+
+// Event is one change of one key. Of a deleted key only Key and Revision are
+// set: what its value was, the store no longer says.
+type Event struct {
+	Pair
+	Deleted bool
+}
+
+// Batch is what one message of a watch carries. Events may be empty: the watch
+// is alive, and nothing happened up to Revision.
+type Batch struct {
+	Events   []Event
+	Revision int64 // everything up to this revision has been delivered
+}
+
+// Errors that a Store returns, wrapped with what it knows.
+var (
+	// ErrConflict: the key is not at the revision that was asked for. Nothing
+	// was written.
+	ErrConflict = errors.New("key was changed by somebody else")
+	// ErrCompacted: the store no longer has the history that a watch asked for.
+	ErrCompacted = errors.New("revision was compacted")
+	// ErrNoGrant: the grant has ended or never was.
+	ErrNoGrant = errors.New("grant has ended")
+	// ErrRefused: the store is there and will not have us, or we must not have
+	// it: a certificate that does not verify, a wrong password, no permission.
+	// Waiting alone does not mend it.
+	ErrRefused = errors.New("refused")
+)
