@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// CheckFree reports whether the name device and the UDP port on local are
+// free. Where not, the error names who has it and what to do. The answer is
+// for people and may be stale at once: it reserves nothing.
+func CheckFree(device string, port uint16, local netip.Addr) error {
+	if err := checkDevice(device); err != nil {
+		return err
+	}
+	return checkPort(netip.AddrPortFrom(local, port))
+}
+
+func checkDevice(name string) error {
+	if len(name) >= unix.IFNAMSIZ { // the size counts a NUL at the end
+		return fmt.Errorf("device name %s is longer than the %d characters that Linux allows: choose a shorter VNI", name, unix.IFNAMSIZ-1)
+	}
+	link, err := netlink.LinkByName(name)
+	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for device %s: %w", name, err)
+	}
+	if link.Type() == "vxlan" {
+		return fmt.Errorf("device %s is there already, a kernel vxlan device as flanneld leaves it: "+
+			"stop flanneld, then: ip link del %s", name, name)
+	}
+	if holder, ok := deviceHolder(name); ok {
+		return fmt.Errorf("device %s is in use by %s: stop it, or choose another VNI", name, holder)
+	}
+	return fmt.Errorf("device %s is there already, of type %s: if nobody needs it: ip link del %s", name, link.Type(), name)
+}
+
+// checkPort binds and lets go again: the kernel alone knows all the rules by
+// which two sockets get in each other's way.
+func checkPort(addr netip.AddrPort) error {
+	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(addr))
+	if err == nil {
+		return conn.Close()
+	}
+	switch {
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Errorf("address %s is not on this host", addr.Addr())
+	case !errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("bind UDP port %d on %s: %w", addr.Port(), addr.Addr(), err)
+	}
+	if name, ok := vxlanHolder(addr); ok {
+		return fmt.Errorf("UDP port %d is taken by the kernel vxlan device %s: if it is flanneld's, stop flanneld; then: ip link del %s",
+			addr.Port(), name, name)
+	}
+	if holder, ok := portHolder(addr); ok {
+		return fmt.Errorf("UDP port %d on %s is taken by %s: stop it, or set Backend.Port for the whole network",
+			addr.Port(), addr.Addr(), holder)
+	}
+	return fmt.Errorf("UDP port %d on %s is taken: ss -lunp shows by whom", addr.Port(), addr.Addr())
+}
+
+// vxlanHolder finds the kernel vxlan device whose socket is in the way of
+// addr. That socket belongs to no process, is there while the device is up, and
+// is bound to all addresses whatever the device's own, so the port alone
+// decides.
+func vxlanHolder(addr netip.AddrPort) (string, bool) {
+	links, err := dump(netlink.LinkList)
+	if err != nil {
+		return "", false
+	}
+	for _, l := range links {
+		v, ok := l.(*netlink.Vxlan)
+		if ok && v.Port == int(addr.Port()) && v.Flags&net.FlagUp != 0 {
+			return v.Name, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+)
+
+func unsupported() error {
+	return fmt.Errorf("setting up addresses and routes is there for Linux only, not yet for %s: %w",
+		runtime.GOOS, errors.ErrUnsupported)
+}
+
+// Preflight reports that this platform is not supported yet.
+func Preflight() error { return unsupported() }
+
+// FindUplink reports that this platform is not supported yet.
+func FindUplink(Choice) (Uplink, error) { return Uplink{}, unsupported() }
+
+// CheckFree reports that this platform is not supported yet.
+func CheckFree(device string, port uint16, local netip.Addr) error { return unsupported() }
+
+// Apply reports that this platform is not supported yet.
+func Apply(Plan) error { return unsupported() }
+
+// TXDropped reports that this platform is not supported yet.
+func TXDropped(device string) (uint64, error) { return 0, unsupported() }
