@@ -16,6 +16,9 @@ type Direction struct {
 	Received, ReceivedBytes   uint64
 	Delivered, DeliveredBytes uint64
 	Drops                     [NumReasons]uint64
+	// Flagged counts the frames that a check set to Log would have dropped.
+	// They went on, and count as what became of them.
+	Flagged [NumReasons]uint64
 }
 
 // Dropped returns the sum of all drops.
@@ -50,11 +53,9 @@ type Stats struct {
 	In    Direction // from the underlay to the TAP
 	Peers []PeerStats
 
-	// Loss before the switch could see the frame, from the kernel's own
-	// counters: datagrams that found the receive socket full, and frames that
-	// found the TAP's queue full.
+	// SocketOverflows counts the datagrams that found the receive socket full,
+	// before the switch could see them (the kernel's own count).
 	SocketOverflows uint64
-	TAPOverflows    uint64
 }
 
 // Peer is one remote VTEP and the overlay subnet behind it.

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"encoding/binary"
+	"errors"
+	"runtime"
+
+	"vxtap/encap/ether"
+	"vxtap/encap/gso"
+	"vxtap/encap/packet"
+	"vxtap/encap/virtio"
+	"vxtap/encap/vxlan"
+)
+
+// receiveBatch is how many receives make one batch.
+const receiveBatch = 8
+
+// inLoop carries frames from the underlay to the TAP. Everything in it belongs
+// to its goroutine.
+type inLoop struct {
+	*Switch
+	table *table
+	count Direction
+
+	datagrams [receiveBatch]Datagram
+	arrived   []arrival // one for each frame given to joiner, in order
+	joiner    *gso.Coalescer
+	takes     Offloads
+	view      packet.View
+
+	// For super-frames that the TAP does not take.
+	whole    []byte
+	heads    *gso.Arena
+	segments []gso.Segment
+	piece    [1][]byte
+}
+
+// arrival is a frame that passed all checks.
+type arrival struct {
+	peer  *peer // nil when the inner source is nobody's and the check is not strict
+	bytes int
+}
+
+func newInLoop(s *Switch) *inLoop {
+	takes := s.Port.Takes()
+	return &inLoop{
+		Switch:   s,
+		joiner:   gso.NewCoalescer(gso.CoalescerOptions{TCP4: takes.TCP4, TCP6: takes.TCP6}),
+		takes:    takes,
+		arrived:  make([]arrival, 0, receiveBatch*64),
+		whole:    make([]byte, 0, maxFrame),
+		heads:    gso.NewArena(arenaBytes),
+		segments: make([]gso.Segment, 0, batchSegments),
+	}
+}
+
+// run receives what is queued, delivers it, and looks again; it sleeps only
+// when nothing is queued, and never waits for more.
+func (l *inLoop) run() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for {
+		n, err := l.Underlay.Receive(l.datagrams[:], true)
+		if errors.Is(err, ErrInterrupted) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		l.table = l.Switch.table.Load()
+		for i := range n {
+			l.datagram(&l.datagrams[i])
+		}
+		l.deliver()
+		l.in.publish(&l.count)
+	}
+}
+
+// datagram takes one receive apart: several datagrams that the kernel joined,
+// or a single one, whose frame may yet be a super-frame of a peer on this
+// machine (see gso.IsBatch).
+func (l *inLoop) datagram(d *Datagram) {
+	if !gso.IsBatch(d.Data, d.GSOSize) {
+		l.take(d, d.Data, d.GSOSize)
+		return
+	}
+	for rest := d.Data; len(rest) > 0; {
+		n := min(d.GSOSize, len(rest))
+		l.take(d, rest[:n], 0)
+		rest = rest[n:]
+	}
+}
+
+// take counts one encapsulated frame, and its drop, if so it ends.
+func (l *inLoop) take(d *Datagram, b []byte, gsoSize int) {
+	l.count.Received++
+	l.count.ReceivedBytes += uint64(max(0, len(b)-vxlan.HeaderLen))
+	if r := l.accept(d, b, gsoSize); r != keep {
+		l.count.Drops[r]++
+	}
+}
+
+// accept checks the encapsulation and the frame inside, and gives the frame to
+// the joiner.
+func (l *inLoop) accept(d *Datagram, b []byte, gsoSize int) Reason {
+	if r := l.checkOuter(d, b); r != keep {
+		return r
+	}
+	v := &l.view
+	if v.Parse(b[vxlan.HeaderLen:]) != packet.None {
+		return Malformed
+	}
+	if r := l.checkFrame(v); r != keep {
+		return r
+	}
+	src := l.table.lookup(v.Src())
+	if (src == nil || src.VTEP != d.From) && l.Checks.InnerSource != Off {
+		if l.Checks.InnerSource.refuses(ForeignSource, &l.count) {
+			return ForeignSource
+		}
+	}
+	// What is for another peer would go straight back into the tunnel, and
+	// round in circles when two hosts disagree about a lease.
+	if dst := v.Dst(); !l.Subnet.Contains(dst) && l.table.lookup(dst) != nil {
+		return Transit
+	}
+	if r := decapECN(v, d.TOS); r != keep {
+		return r
+	}
+	h, fault := gso.Describe(v, gsoSize, l.MTU)
+	switch fault {
+	case gso.None:
+	case gso.TooBig:
+		return TooBig
+	case gso.BadChecksum:
+		return BadChecksum
+	default:
+		return Malformed
+	}
+	l.arrived = append(l.arrived, arrival{peer: src, bytes: len(b) - vxlan.HeaderLen})
+	l.joiner.Add(v, h)
+	return keep
+}
+
+// checkOuter checks all that is not the frame itself.
+func (l *inLoop) checkOuter(d *Datagram, b []byte) Reason {
+	vni, fault := vxlan.Parse(b, l.GBP)
+	switch {
+	case fault == vxlan.Short || len(b) < vxlan.HeaderLen+ether.HeaderLen:
+		return ShortDatagram
+	case fault == vxlan.NoVNIFlag:
+		return NoVNIFlag
+	case fault == vxlan.ReservedBits:
+		return ReservedBits
+	case vni != l.VNI:
+		return OtherVNI
+	case l.Checks.Source == Off || l.table.vteps[d.From]:
+		return keep
+	}
+	if d.From.Is4() {
+		a := d.From.As4()
+		l.stranger.Store(binary.BigEndian.Uint32(a[:]))
+	}
+	if l.Checks.Source.refuses(NotAPeer, &l.count) {
+		return NotAPeer
+	}
+	return keep
+}
+
+// checkFrame checks the Ethernet header, as a station and as a router would.
+func (l *inLoop) checkFrame(v *packet.View) Reason {
+	switch src := v.SrcMAC(); {
+	case v.DstMAC() != l.MAC:
+		return WrongMAC
+	case src.IsZero() || src.IsMulticast() || src == l.MAC:
+		return BadSourceMAC
+	case v.Tagged:
+		return VLANTagged
+	case v.EtherType == ether.TypeIPv6:
+		return IPv6
+	case v.EtherType != ether.TypeIPv4:
+		return NotIP
+	}
+	return keep
+}
+
+// decapECN combines the outer ECN field with the inner one (RFC 6040, figure
+// 4): congestion that a router on the way marked must reach the inner receiver.
+func decapECN(v *packet.View, tos uint8) Reason {
+	switch outer, inner := tos&3, v.ECN(); {
+	case outer == packet.CE && inner == packet.NotECT:
+		// The inner flow cannot be told, so that losing the frame is the
+		// only signal left.
+		return Congestion
+	case outer == packet.CE && inner != packet.CE:
+		v.SetECN(packet.CE)
+	case outer == packet.ECT1 && inner == packet.ECT0:
+		v.SetECN(packet.ECT1)
+	}
+	return keep
+}
+
+// deliver writes the batch to the TAP and counts what became of each frame.
+func (l *inLoop) deliver() {
+	var run peerRun
+	supers := l.joiner.Supers()
+	for i := range supers {
+		s := &supers[i]
+		if r := l.write(s); r != keep {
+			l.count.Drops[r] += uint64(s.Frames)
+			continue
+		}
+		l.count.Delivered += uint64(s.Frames)
+		l.count.DeliveredBytes += uint64(s.Bytes)
+		if p := l.arrived[min(i, len(l.arrived)-1)].peer; p != run.peer {
+			run.addIn()
+			run = peerRun{peer: p}
+		}
+		run.frames += uint64(s.Frames)
+		run.bytes += uint64(s.Bytes)
+	}
+	run.addIn()
+	l.joiner.Reset()
+	l.arrived = l.arrived[:0]
+}
+
+// write gives one frame to the TAP, in the form that the TAP takes.
+func (l *inLoop) write(s *gso.Super) Reason {
+	h := s.Virtio
+	switch {
+	case h.IsGSO() && !l.takes.gso(h.GSOType):
+		return l.writeSegments(s)
+	case h.Flags&virtio.NeedsCsum != 0 && !l.takes.Csum:
+		if gso.Complete(s.Head, h) != gso.None {
+			return BadOffload
+		}
+		h = virtio.Header{}
+	}
+	err := l.Port.WriteFrame(h, s.Head, s.Payloads)
+	if errors.Is(err, ErrRefused) {
+		return l.writeSegments(s)
+	}
+	return writeOutcome(err)
+}
+
+// gso reports whether the port takes super-frames of type t.
+func (o Offloads) gso(t virtio.GSOType) bool {
+	switch t &^ virtio.GSOECN {
+	case virtio.GSOTCPv4:
+		return o.TCP4
+	case virtio.GSOTCPv6:
+		return o.TCP6
+	case virtio.GSOUDP:
+		return o.UDP
+	}
+	return false
+}
+
+// writeSegments writes a super-frame as the segments it stands for.
+func (l *inLoop) writeSegments(s *gso.Super) Reason {
+	l.whole = append(l.whole[:0], s.Head...)
+	for _, p := range s.Payloads {
+		l.whole = append(l.whole, p...)
+	}
+	var v packet.View
+	if v.Parse(l.whole) != packet.None {
+		return Malformed
+	}
+	l.heads.Reset()
+	segments, fault := gso.Split(l.segments[:0], l.heads, nil, &v, s.Virtio)
+	if fault != gso.None {
+		return BadOffload
+	}
+	lost := keep
+	for _, seg := range segments {
+		l.piece[0] = seg.Payload
+		if r := writeOutcome(l.Port.WriteFrame(virtio.Header{}, seg.Header, l.piece[:])); r != keep {
+			lost = r
+		}
+	}
+	return lost
+}
+
+func writeOutcome(err error) Reason {
+	switch {
+	case err == nil:
+		return keep
+	case errors.Is(err, ErrFull):
+		return TAPFull
+	}
+	return TAPError
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package underlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/ipv4"
+
+	"vxtap/tunnel"
+)
+
+// portable is the back end for platforms without recvmmsg and offloads: one
+// datagram a call, through golang.org/x/net. It is compiled, and tested, on
+// Linux too.
+type portable struct {
+	receive  *ipv4.PacketConn
+	messages []ipv4.Message
+
+	send []*ipv4.PacketConn
+	port uint16
+	one  [1]ipv4.Message // to send
+
+	stopped atomic.Bool
+}
+
+func openPortable(c Config) (*Conn, error) {
+	p := &portable{port: c.Local.Port()}
+	if err := p.open(c); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return &Conn{conn: p, offloads: func() []string { return nil }}, nil
+}
+
+func (p *portable) open(c Config) error {
+	conn, err := listenUDP(c.Local)
+	if err != nil {
+		return fmt.Errorf("open UDP socket %s: %w", c.Local, err)
+	}
+	p.receive = ipv4.NewPacketConn(conn)
+	_ = conn.SetReadBuffer(bufferSize)
+	p.messages = make([]ipv4.Message, 1)
+	p.messages[0].Buffers = [][]byte{make([]byte, maxDatagram)}
+	for range sendSockets {
+		err := bindRandom(func(port uint16) error {
+			conn, err := listenUDP(netip.AddrPortFrom(c.Local.Addr(), port))
+			if err == nil {
+				p.send = append(p.send, ipv4.NewPacketConn(conn))
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("open sending sockets on %s: %w", c.Local.Addr(), err)
+		}
+	}
+	return nil
+}
+
+func listenUDP(local netip.AddrPort) (*net.UDPConn, error) {
+	var lc net.ListenConfig
+	conn, err := lc.ListenPacket(context.Background(), "udp4", local.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UDPConn), nil
+}
+
+// Receive implements tunnel.Underlay. It cannot look without waiting, so that
+// every datagram is a batch of its own.
+func (p *portable) Receive(datagrams []tunnel.Datagram, wait bool) (int, error) {
+	if !wait {
+		return 0, tunnel.ErrEmpty
+	}
+	for !p.stopped.Load() {
+		n, err := p.receive.ReadBatch(p.messages, 0)
+		if err != nil {
+			if p.stopped.Load() {
+				break
+			}
+			return 0, fmt.Errorf("receive: %w", err)
+		}
+		from, ok := p.messages[0].Addr.(*net.UDPAddr)
+		if n == 0 || !ok {
+			continue
+		}
+		datagrams[0] = tunnel.Datagram{
+			Data: p.messages[0].Buffers[0][:p.messages[0].N],
+			From: from.AddrPort().Addr().Unmap(),
+		}
+		return 1, nil
+	}
+	return 0, tunnel.ErrInterrupted
+}
+
+// Send implements tunnel.Underlay. The outer TOS stays 0: x/net has no way to
+// set it for one datagram.
+func (p *portable) Send(messages []tunnel.Message) {
+	for i := range messages {
+		m := &messages[i]
+		m.Err = nil
+		conn := p.send[int(uint64(m.Flow)*sendSockets>>32)]
+		to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(m.To, p.port))
+		for _, seg := range m.Segments {
+			p.one[0] = ipv4.Message{Buffers: [][]byte{seg.Header, seg.Payload}, Addr: to}
+			if _, err := conn.WriteBatch(p.one[:], 0); err != nil && m.Err == nil {
+				m.Err = tunnel.ErrFrame
+			}
+		}
+	}
+}
+
+// MaxSegments implements tunnel.Underlay.
+func (p *portable) MaxSegments() int { return 1 }
+
+// Overflows implements tunnel.Underlay: the platforms do not say.
+func (p *portable) Overflows() uint64 { return 0 }
+
+// Interrupt implements tunnel.Underlay.
+func (p *portable) Interrupt() {
+	p.stopped.Store(true)
+	_ = p.receive.SetReadDeadline(time.Unix(1, 0))
+}
+
+// Close closes all sockets.
+func (p *portable) Close() error {
+	var errs []error
+	if p.receive != nil {
+		errs = append(errs, p.receive.Close())
+	}
+	for _, c := range p.send {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}

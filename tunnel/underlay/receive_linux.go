@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package underlay
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"vxtap/tunnel"
+)
+
+// receiver is the socket on the VXLAN port. Its fields, but fd, belong to the
+// goroutine that receives.
+type receiver struct {
+	fd   int
+	gro  bool
+	poll [2]unix.PollFd
+
+	hdrs    [receiveSlots]mmsghdr
+	iovs    [receiveSlots]unix.Iovec
+	names   [receiveSlots]unix.RawSockaddrInet4
+	control [receiveSlots][controlLen]byte
+	slots   [receiveSlots][]byte
+}
+
+const (
+	// receiveSlots is how many datagrams one call may bring. Joined ones hold
+	// up to 64, so that a few do.
+	receiveSlots = 8
+	// slotStride keeps the slots off each other's cache sets, which slots of
+	// exactly 64 KiB would share. Memory that no datagram reaches is never
+	// touched.
+	slotStride = 1<<16 + 4096 + 192
+	// controlLen has room for UDP_GRO (an int) and IP_TOS (a byte), each
+	// behind a cmsghdr, on every architecture.
+	controlLen = 64
+)
+
+func (r *receiver) open(c Config, wake int) error {
+	fd, err := udpSocket(c.Local)
+	if err != nil {
+		return err
+	}
+	r.fd = fd
+	growBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, bufferSize)
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVTOS, 1); err != nil {
+		return fmt.Errorf("ask for TOS: %w", err)
+	}
+	r.gro = c.Offload && unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
+	r.poll = [2]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
+	memory := make([]byte, receiveSlots*slotStride)
+	for i := range r.hdrs {
+		r.slots[i] = memory[i*slotStride:][:maxDatagram]
+		r.iovs[i].Base = &r.slots[i][0]
+		r.iovs[i].SetLen(maxDatagram)
+		h := &r.hdrs[i].hdr
+		h.Iov = &r.iovs[i]
+		h.SetIovlen(1)
+		h.Name = (*byte)(unsafe.Pointer(&r.names[i]))
+		h.Control = &r.control[i][0]
+	}
+	return nil
+}
+
+// Receive implements tunnel.Underlay.
+func (r *receiver) Receive(datagrams []tunnel.Datagram, wait bool) (int, error) {
+	n := min(len(datagrams), receiveSlots)
+	for {
+		for i := range n {
+			r.hdrs[i].hdr.Namelen = unix.SizeofSockaddrInet4
+			r.hdrs[i].hdr.SetControllen(controlLen)
+		}
+		got, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.hdrs)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
+		switch {
+		case errno == 0:
+			for i := range int(got) {
+				r.describe(&datagrams[i], i)
+			}
+			return int(got), nil
+		case errno == unix.EINTR:
+			continue
+		case errno != unix.EAGAIN:
+			return 0, fmt.Errorf("receive: %w", errno)
+		case !wait:
+			return 0, tunnel.ErrEmpty
+		}
+		if err := r.park(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// park sleeps until the socket is readable or Interrupt was called.
+func (r *receiver) park() error {
+	for {
+		_, err := unix.Poll(r.poll[:], -1)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return fmt.Errorf("poll UDP socket: %w", err)
+		case r.poll[1].Revents != 0:
+			return tunnel.ErrInterrupted
+		}
+		return nil
+	}
+}
+
+// describe fills d from slot i.
+func (r *receiver) describe(d *tunnel.Datagram, i int) {
+	h := &r.hdrs[i]
+	*d = tunnel.Datagram{
+		Data: r.slots[i][:min(int(h.len), maxDatagram)],
+		From: netip.AddrFrom4(r.names[i].Addr),
+	}
+	control := r.control[i][:min(int(h.hdr.Controllen), controlLen)]
+	for len(control) >= unix.SizeofCmsghdr {
+		c := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+		length, data := int(c.Len), unix.CmsgLen(0)
+		if length < data || length > len(control) {
+			return
+		}
+		switch {
+		case c.Level == unix.IPPROTO_UDP && c.Type == unix.UDP_GRO && length >= data+4:
+			d.GSOSize = int(binary.NativeEndian.Uint32(control[data:]))
+		case c.Level == unix.IPPROTO_IP && c.Type == unix.IP_TOS && length > data:
+			d.TOS = control[data]
+		}
+		control = control[min(unix.CmsgSpace(length-data), len(control)):]
+	}
+}
+
+// Overflows implements tunnel.Underlay, from the socket's own count.
+func (r *receiver) Overflows() uint64 {
+	var info [9]uint32 // SK_MEMINFO_VARS; SK_MEMINFO_DROPS is the last
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(r.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0
+	}
+	return uint64(info[8])
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package underlay
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"math/bits"
+	"net/netip"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"vxtap/encap/gso"
+	"vxtap/tunnel"
+)
+
+// sender is the pool of sockets that datagrams leave by. Its fields, but
+// segment, belong to the goroutine that sends.
+type sender struct {
+	log     *slog.Logger
+	sockets []int
+	segment atomic.Bool // UDP_SEGMENT is in use; it may go off, never on again
+	port    [2]byte     // of the peers, in network order
+
+	queue []entry // for one socket, sent by the next flush
+	hdrs  [sendSlots]mmsghdr
+	names [sendSlots]unix.RawSockaddrInet4
+	// control holds, in this order where needed, UDP_SEGMENT and IP_TOS.
+	control [sendSlots][controlLen]byte
+	iovs    []unix.Iovec
+}
+
+// entry is one datagram, or one run that the kernel cuts.
+type entry struct {
+	message  *tunnel.Message
+	segments []gso.Segment
+}
+
+const (
+	// sendSlots is how many messages go into one call.
+	sendSlots = 64
+	// maxSegments is what every kernel with UDP_SEGMENT takes: 64 before
+	// Linux 6.9, where some counted the UDP header in; 128 since.
+	maxSegments = 63
+	// maxPieces is how many pieces the messages of one call may have.
+	maxPieces = sendSlots * 2 * maxSegments
+	// fullWait and fullTries bound how long a full socket may hold up the
+	// loop: longer, and the TAP's queue overflows instead, uncounted.
+	fullWait  = 2 // ms
+	fullTries = 3
+)
+
+func (s *sender) open(c Config) error {
+	s.log = c.Log
+	s.port = [2]byte{byte(c.Local.Port() >> 8), byte(c.Local.Port())}
+	s.queue = make([]entry, 0, sendSlots)
+	s.iovs = make([]unix.Iovec, 0, maxPieces)
+	for range sendSockets {
+		err := bindRandom(func(port uint16) error {
+			fd, err := udpSocket(netip.AddrPortFrom(c.Local.Addr(), port))
+			if err == nil {
+				s.sockets = append(s.sockets, fd)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, fd := range s.sockets {
+		growBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, bufferSize)
+		// Nobody reads here: what strangers send must not pile up.
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0)
+	}
+	_, err := unix.GetsockoptInt(s.sockets[0], unix.IPPROTO_UDP, unix.UDP_SEGMENT)
+	s.segment.Store(c.Offload && err == nil)
+	return nil
+}
+
+// MaxSegments implements tunnel.Underlay.
+func (s *sender) MaxSegments() int {
+	if s.segment.Load() {
+		return maxSegments
+	}
+	return 1
+}
+
+// Send implements tunnel.Underlay: one call per socket that has messages.
+func (s *sender) Send(messages []tunnel.Message) {
+	var used uint
+	for i := range messages {
+		messages[i].Err = nil
+		used |= 1 << s.socketOf(&messages[i])
+	}
+	for used != 0 {
+		k := bits.TrailingZeros(used)
+		used &^= 1 << k
+		for i := range messages {
+			if s.socketOf(&messages[i]) == k {
+				s.add(s.sockets[k], &messages[i])
+			}
+		}
+		s.flush(s.sockets[k])
+	}
+}
+
+func (s *sender) socketOf(m *tunnel.Message) int {
+	return int(uint64(m.Flow) * sendSockets >> 32)
+}
+
+// add queues m as one entry, or as one for each segment when the kernel does
+// not cut.
+func (s *sender) add(fd int, m *tunnel.Message) {
+	if len(m.Segments) == 1 || s.segment.Load() {
+		s.enqueue(fd, entry{m, m.Segments})
+		return
+	}
+	for i := range m.Segments {
+		s.enqueue(fd, entry{m, m.Segments[i : i+1]})
+	}
+}
+
+func (s *sender) enqueue(fd int, e entry) {
+	if len(s.queue) == sendSlots || len(s.iovs)+2*len(e.segments) > maxPieces {
+		s.flush(fd)
+	}
+	i := len(s.queue)
+	s.queue = append(s.queue, e)
+	first := len(s.iovs)
+	for j := range e.segments {
+		s.iovs = appendPiece(s.iovs, e.segments[j].Header)
+		s.iovs = appendPiece(s.iovs, e.segments[j].Payload)
+	}
+	s.names[i] = unix.RawSockaddrInet4{
+		Family: unix.AF_INET,
+		Port:   binary.NativeEndian.Uint16(s.port[:]),
+		Addr:   e.message.To.As4(),
+	}
+	h := &s.hdrs[i].hdr
+	*h = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&s.names[i])), Namelen: unix.SizeofSockaddrInet4}
+	h.Iov = unsafe.SliceData(s.iovs[first:])
+	h.SetIovlen(len(s.iovs) - first)
+	if n := putControl(&s.control[i], e); n > 0 {
+		h.Control = &s.control[i][0]
+		h.SetControllen(n)
+	}
+}
+
+func appendPiece(iovs []unix.Iovec, p []byte) []unix.Iovec {
+	if len(p) == 0 {
+		return iovs
+	}
+	iovs = append(iovs, unix.Iovec{Base: unsafe.SliceData(p)})
+	iovs[len(iovs)-1].SetLen(len(p))
+	return iovs
+}
+
+// putControl writes the control messages of e and returns their length. TOS 0
+// goes without one: a control message at IP level costs the cached route.
+func putControl(b *[controlLen]byte, e entry) int {
+	n := 0
+	if len(e.segments) > 1 {
+		data := putCmsg(b[n:], unix.IPPROTO_UDP, unix.UDP_SEGMENT, 2)
+		binary.NativeEndian.PutUint16(data, uint16(e.message.Size))
+		n += unix.CmsgSpace(2)
+	}
+	if e.message.TOS != 0 {
+		data := putCmsg(b[n:], unix.IPPROTO_IP, unix.IP_TOS, 4)
+		binary.NativeEndian.PutUint32(data, uint32(e.message.TOS))
+		n += unix.CmsgSpace(4)
+	}
+	return n
+}
+
+func putCmsg(b []byte, level, kind int32, size int) []byte {
+	c := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
+	c.Level, c.Type = level, kind
+	c.SetLen(unix.CmsgLen(size))
+	return b[unix.CmsgLen(0):]
+}
+
+// flush sends what is queued and sets Err where the kernel refuses.
+func (s *sender) flush(fd int) {
+	tries := 0
+	for i := 0; i < len(s.queue); {
+		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.hdrs[i])), uintptr(len(s.queue)-i), unix.MSG_DONTWAIT, 0, 0)
+		e := &s.queue[i]
+		switch {
+		case errno == 0:
+			i += int(n)
+			tries = 0
+		case errno == unix.EINTR:
+		case (errno == unix.EAGAIN || errno == unix.ENOBUFS) && tries < fullTries:
+			s.awaitRoom(fd)
+			tries++
+		case (errno == unix.EIO || errno == unix.EINVAL) && len(e.segments) > 1:
+			s.refused(errno)
+			s.sendSingly(fd, i)
+			i++
+		default:
+			e.message.Err = classify(errno)
+			i++
+			tries = 0
+		}
+	}
+	s.queue = s.queue[:0]
+	s.iovs = s.iovs[:0]
+}
+
+// awaitRoom waits a moment for a full socket, or device queue, to drain.
+func (s *sender) awaitRoom(fd int) {
+	poll := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	_, _ = unix.Poll(poll[:], fullWait)
+}
+
+// refused turns segmentation off for good: the device, or a policy on the way
+// out, cannot have it (EIO from Linux's udp_send_skb, without transmit
+// checksums before 6.11, or under IPsec).
+func (s *sender) refused(errno unix.Errno) {
+	if s.segment.Swap(false) {
+		s.log.Warn("UDP_SEGMENT refused by the kernel, sending datagrams singly from now on", "error", errno)
+	}
+}
+
+// sendSingly sends the segments of entry i one by one, so that none is lost
+// when segmentation was refused.
+func (s *sender) sendSingly(fd, i int) {
+	e := s.queue[i]
+	iov := s.hdrs[i].hdr.Iov
+	pieces := unsafe.Slice(iov, s.hdrs[i].hdr.Iovlen)
+	for j := range e.segments {
+		single := entry{e.message, e.segments[j : j+1]}
+		n := countPieces(e.segments[j])
+		h := s.hdrs[i].hdr
+		h.Iov = unsafe.SliceData(pieces)
+		h.SetIovlen(n)
+		h.Control = nil
+		h.SetControllen(0)
+		if c := putControl(&s.control[i], single); c > 0 {
+			h.Control = &s.control[i][0]
+			h.SetControllen(c)
+		}
+		pieces = pieces[n:]
+		if errno := sendOne(fd, &h); errno != 0 && e.message.Err == nil {
+			e.message.Err = classify(errno)
+		}
+	}
+}
+
+func countPieces(seg gso.Segment) int {
+	n := 0
+	for _, p := range [][]byte{seg.Header, seg.Payload} {
+		if len(p) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func sendOne(fd int, h *unix.Msghdr) unix.Errno {
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(h)), unix.MSG_DONTWAIT)
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
+}
+
+func classify(errno unix.Errno) error {
+	switch errno {
+	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
+		return tunnel.ErrFull
+	case unix.EMSGSIZE:
+		return tunnel.ErrMTU
+	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.EADDRNOTAVAIL:
+		return tunnel.ErrUnreachable
+	}
+	return tunnel.ErrFrame
+}
