@@ -3,6 +3,9 @@
 package lease
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/netip"
 
 	"vxtap/encap/ether"
@@ -18,4 +21,119 @@ type Attrs struct {
 	MAC         ether.MAC  // inner destination of every frame to the host
 	IPv6VNI     vxlan.VNI
 	IPv6MAC     ether.MAC // of its second device; zero where there is none
+}
+
+// wireAttrs is the JSON of a lease value, and wireVTEP that of its backend
+// data: LeaseAttrs in flannel's pkg/lease/lease.go and vxlanLeaseAttrs in
+// pkg/backend/vxlan/vxlan_network.go. Order and spelling are what other
+// people's tools compare, so both are fixed by a test to the byte.
+type (
+	wireAttrs struct {
+		PublicIP      string          `json:"PublicIP"`
+		PublicIPv6    *string         `json:"PublicIPv6"`
+		BackendType   string          `json:"BackendType,omitempty"`
+		BackendData   json.RawMessage `json:"BackendData,omitempty"`
+		BackendV6Data json.RawMessage `json:"BackendV6Data,omitempty"`
+	}
+	wireVTEP struct {
+		VNI     vxlan.VNI `json:"VNI"`
+		VtepMAC string    `json:"VtepMAC"`
+	}
+)
+
+// MarshalJSON writes a as flannel writes it, to the byte.
+func (a Attrs) MarshalJSON() ([]byte, error) {
+	w := wireAttrs{PublicIP: a.PublicIP.String(), BackendType: a.BackendType}
+	if a.PublicIPv6.IsValid() {
+		s := a.PublicIPv6.String()
+		w.PublicIPv6 = &s
+	}
+	if a.BackendType != backendVXLAN {
+		return json.Marshal(w)
+	}
+	var err error
+	if w.BackendData, err = json.Marshal(wireVTEP{a.VNI, a.MAC.String()}); err != nil {
+		return nil, err
+	}
+	if !a.IPv6MAC.IsZero() {
+		if w.BackendV6Data, err = json.Marshal(wireVTEP{a.IPv6VNI, a.IPv6MAC.String()}); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(w)
+}
+
+// ParseAttrs reads the value of a lease. Unknown fields are ignored, as
+// flannel's newer ones are by older versions. A lease of another backend than
+// vxlan is no fault; only its BackendType and PublicIP are read, and not
+// checked. With an error the PublicIP is returned all the same where it could
+// be read: whose lease it is matters even when its rest is broken.
+func ParseAttrs(b []byte) (Attrs, error) {
+	var w wireAttrs
+	if err := json.Unmarshal(b, &w); err != nil {
+		return Attrs{}, errors.New("the value is not the JSON of a lease")
+	}
+	if w.BackendType != backendVXLAN {
+		ip, _ := netip.ParseAddr(w.PublicIP)
+		return Attrs{BackendType: clip(w.BackendType), PublicIP: ip}, nil
+	}
+	a := Attrs{BackendType: backendVXLAN}
+	var err error
+	if a.PublicIP, err = parseVTEP(w.PublicIP); err != nil {
+		return a, fmt.Errorf("PublicIP %w", err)
+	}
+	if a.VNI, a.MAC, err = parseBackendData(w.BackendData); err != nil {
+		return a, fmt.Errorf("BackendData %w", err)
+	}
+	a.readIPv6(w)
+	return a, nil
+}
+
+// readIPv6 reads the IPv6 half of the value. A broken one is left out and does
+// not cost the peer its IPv4 half, which is the one that is used.
+func (a *Attrs) readIPv6(w wireAttrs) {
+	if w.PublicIPv6 == nil {
+		return
+	}
+	ip, err := netip.ParseAddr(*w.PublicIPv6)
+	if err != nil || !ip.Is6() || ip.Is4In6() || ip.Zone() != "" {
+		return
+	}
+	a.PublicIPv6 = ip
+	if vni, mac, err := parseBackendData(w.BackendV6Data); err == nil {
+		a.IPv6VNI, a.IPv6MAC = vni, mac
+	}
+}
+
+// parseVTEP reads an IPv4 address to which a datagram to one host can go.
+// IPv4-mapped IPv6 spellings are refused: they pass a check made in one family
+// and arrive in the other.
+func parseVTEP(s string) (netip.Addr, error) {
+	ip, err := netip.ParseAddr(s)
+	switch {
+	case err != nil || !ip.Is4():
+		return netip.Addr{}, fmt.Errorf("%q is no IPv4 address", clip(s))
+	case ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return ip, fmt.Errorf("%v is no address of one host on a network", ip)
+	}
+	return ip, nil
+}
+
+// parseBackendData reads VNI and VTEP MAC. flannel before 2019 wrote no VNI.
+func parseBackendData(b []byte) (vxlan.VNI, ether.MAC, error) {
+	var w wireVTEP
+	if err := json.Unmarshal(b, &w); err != nil {
+		return 0, ether.MAC{}, errors.New("is not the JSON of a VTEP")
+	}
+	if w.VNI > vxlan.MaxVNI {
+		return 0, ether.MAC{}, fmt.Errorf("has VNI %d, which does not fit 24 bits", w.VNI)
+	}
+	m, err := ether.ParseMAC(w.VtepMAC)
+	if err != nil {
+		return 0, ether.MAC{}, fmt.Errorf("has VtepMAC %q, which is no MAC address", clip(w.VtepMAC))
+	}
+	if m.IsZero() || m.IsMulticast() {
+		return 0, ether.MAC{}, fmt.Errorf("has VtepMAC %v, which no single station can have", m)
+	}
+	return w.VNI, m, nil
 }

@@ -3,13 +3,17 @@
 package lease
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/netip"
+	"strings"
 
 	"vxtap/encap/vxlan"
 )
 
 // Config is the network config, <prefix>/config, parsed and checked, with all
-// defaults filled in.
+// defaults filled in (flannel, Documentation/configuration.md and
+// pkg/subnet/config.go).
 type Config struct {
 	EnableIPv4, EnableIPv6, EnableNFTables bool
 
@@ -40,5 +44,252 @@ type Backend struct {
 	Learning, DirectRouting bool
 }
 
-// ParseConfig reads a network config. Every fault is reported, in one line.
-func ParseConfig(b []byte) (Config, error) { return Config{}, errUnfinished }
+const (
+	backendVXLAN = "vxlan"
+
+	// minMTU leaves the overlay 576 bytes, which every host must be able to
+	// take (RFC 791, section 3.1). Less is a mistyped number.
+	minMTU = 576 + vxlan.OverheadIPv4
+	maxMTU = 65535 // an IPv4 datagram is no longer
+)
+
+// ParseConfig reads a network config. Field names match in any case and
+// unknown fields are ignored, as flanneld's do; the latter are named in Notes.
+// Every fault is reported, all in one line: each says what is wrong and what
+// to put instead.
+func ParseConfig(b []byte) (Config, error) {
+	o, err := readObject("network config", b,
+		"EnableIPv4", "EnableIPv6", "EnableNFTables",
+		"Network", "SubnetLen", "SubnetMin", "SubnetMax",
+		"IPv6Network", "IPv6SubnetLen", "IPv6SubnetMin", "IPv6SubnetMax", "Backend")
+	if err != nil {
+		return Config{}, err
+	}
+	c := Config{
+		EnableIPv4:     field(o, "EnableIPv4", true, "true or false"),
+		EnableIPv6:     field(o, "EnableIPv6", false, "true or false"),
+		EnableNFTables: field(o, "EnableNFTables", false, "true or false"),
+	}
+	v4, v6 := readPlan(o, ipv4), readPlan(o, ipv6)
+	c.Backend = readBackend(o)
+
+	// What follows compares fields with each other; on fields that did not
+	// parse it would only repeat the fault.
+	if err := o.faults.err(); err != nil {
+		return Config{}, err
+	}
+	c.setIPv4(o, v4)
+	c.setIPv6(o, v6)
+	c.Notes = o.notes
+	if err := o.faults.err(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+func (c *Config) setIPv4(o *object, p plan) {
+	if !c.EnableIPv4 {
+		o.fault("EnableIPv4 is false: neither flanneld with etcd nor this program has an overlay without IPv4; set EnableIPv4 to true, or leave it out")
+		return
+	}
+	p = p.check(o)
+	c.Network, c.SubnetLen, c.SubnetMin, c.SubnetMax = p.network, p.len, p.min, p.max
+	for _, s := range []string{"0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"} {
+		if bad := netip.MustParsePrefix(s); c.Network.Overlaps(bad) {
+			o.fault("Network %v overlaps %v, whose addresses no host can have; put a private network instead, as 10.5.0.0/16", c.Network, bad)
+		}
+	}
+}
+
+func (c *Config) setIPv6(o *object, p plan) {
+	if !c.EnableIPv6 {
+		return
+	}
+	p = p.check(o)
+	c.IPv6Network, c.IPv6SubnetLen, c.IPv6SubnetMin, c.IPv6SubnetMax = p.network, p.len, p.min, p.max
+	o.note("EnableIPv6 is true: this program carries the IPv4 half of the network only, so far")
+}
+
+// readBackend reads the Backend object. Its Type decides which of flannel's
+// backends everybody runs, so a wrong one is a fault, however it got there.
+func readBackend(o *object) Backend {
+	raw, ok := o.fields["Backend"]
+	if !ok {
+		o.fault(`there is no Backend: flanneld would run its udp backend; add "Backend": {"Type": "vxlan"}`)
+		return Backend{}
+	}
+	b, err := readObject("Backend", raw,
+		"Type", "VNI", "Port", "MTU", "GBP", "Learning", "DirectRouting",
+		"Name", "MacPrefix") // the last two are for flannel on Windows
+	if err != nil {
+		o.faults = append(o.faults, err)
+		return Backend{}
+	}
+	v := Backend{
+		Type:          strings.ToLower(field(b, "Type", "", `a name in quotes, as "vxlan"`)),
+		VNI:           vxlan.VNI(number(b, "VNI", 1, 1, int64(vxlan.MaxVNI))),
+		Port:          uint16(number(b, "Port", 0, 0, 65535)),
+		MTU:           int(number(b, "MTU", 0, 0, maxMTU)),
+		GBP:           field(b, "GBP", false, "true or false"),
+		Learning:      field(b, "Learning", false, "true or false"),
+		DirectRouting: field(b, "DirectRouting", false, "true or false"),
+	}
+	if v.Port == 0 {
+		v.Port = vxlan.PortFlannel
+	}
+	if v.MTU != 0 && v.MTU < minMTU {
+		b.fault("MTU %d is too small: it is the outside interface's and must be at least %d; put 0, or leave it out, to take the interface's own", v.MTU, minMTU)
+	}
+	checkType(b, v.Type)
+	o.faults = append(o.faults, b.faults...)
+	o.notes = append(o.notes, b.notes...)
+	return v
+}
+
+func checkType(b *object, typ string) {
+	if len(b.faults) > 0 && typ == "" {
+		return // Type itself may be what did not parse
+	}
+	switch typ {
+	case backendVXLAN:
+	case "":
+		b.fault(`there is no Type: flanneld would exit with "unknown backend type"; put "Type": "vxlan"`)
+	default:
+		b.fault(`Type is %q: flanneld would run that backend or exit, this program speaks vxlan only; put "Type": "vxlan", for all hosts of the network`, clip(typ))
+	}
+}
+
+// object is a JSON object on its way to checked values.
+type object struct {
+	name   string                     // for faults
+	fields map[string]json.RawMessage // by the name that the reader asked for; never null
+	faults faults
+	notes  []string
+}
+
+// readObject reads a JSON object. Names match in any case, and the last of
+// several wins, as in encoding/json, through which flanneld reads them.
+func readObject(name string, b []byte, known ...string) (*object, error) {
+	var whole json.RawMessage
+	if err := json.Unmarshal(b, &whole); err != nil {
+		return nil, fmt.Errorf("%s is not JSON: %s", name, jsonFault(b, err))
+	}
+	dec := json.NewDecoder(strings.NewReader(string(whole)))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, fmt.Errorf("%s is not a JSON object: put it in braces, {...}", name)
+	}
+	o := &object{name: name, fields: make(map[string]json.RawMessage)}
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return nil, fmt.Errorf("%s is not JSON: %w", name, err)
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return nil, fmt.Errorf("%s is not JSON: %w", name, err)
+		}
+		o.set(key.(string), value, known) // an object's keys are strings
+	}
+	return o, nil
+}
+
+func (o *object) set(key string, value json.RawMessage, known []string) {
+	for _, k := range known {
+		if !strings.EqualFold(k, key) {
+			continue
+		}
+		if _, twice := o.fields[k]; twice {
+			o.note("%s: %s is there twice; the last one counts", o.name, k)
+		}
+		delete(o.fields, k)
+		if string(value) != "null" {
+			o.fields[k] = value
+		}
+		return
+	}
+	o.note("%s: field %q is unknown and ignored", o.name, clip(key))
+}
+
+func (o *object) fault(format string, args ...any) {
+	o.faults = append(o.faults, fmt.Errorf(o.name+": "+format, args...))
+}
+
+// maxNotes bounds what a hostile config can make us log.
+const maxNotes = 16
+
+func (o *object) note(format string, args ...any) {
+	if len(o.notes) < maxNotes {
+		o.notes = append(o.notes, fmt.Sprintf(format, args...))
+	}
+}
+
+// field returns the field called name, or def where there is none.
+func field[T any](o *object, name string, def T, want string) T {
+	raw, ok := o.fields[name]
+	if !ok {
+		return def
+	}
+	v := def
+	if err := json.Unmarshal(raw, &v); err != nil {
+		o.fault("%s is %s: put %s", name, clip(string(raw)), want)
+		return def
+	}
+	return v
+}
+
+// number returns the whole number called name, from min to max.
+func number(o *object, name string, def, min, max int64) int64 {
+	want := fmt.Sprintf("a whole number from %d to %d", min, max)
+	v := field(o, name, def, want)
+	if v < min || v > max {
+		o.fault("%s is %d: put %s", name, v, want)
+		return def
+	}
+	return v
+}
+
+// jsonFault says where JSON went wrong.
+func jsonFault(b []byte, err error) string {
+	s, ok := err.(*json.SyntaxError)
+	if !ok {
+		return err.Error()
+	}
+	if len(strings.TrimSpace(string(b))) == 0 {
+		return "it is empty"
+	}
+	before := string(b[:min(int(s.Offset), len(b))])
+	line := 1 + strings.Count(before, "\n")
+	column := len(before) - (strings.LastIndexByte(before, '\n') + 1)
+	return fmt.Sprintf("%v, at line %d, column %d", err, line, column)
+}
+
+// faults joins errors in one line.
+type faults []error
+
+func (f faults) Error() string {
+	s := make([]string, len(f))
+	for i, err := range f {
+		s[i] = err.Error()
+	}
+	return strings.Join(s, "; ")
+}
+
+// Unwrap lets errors.Is and errors.As see each of them.
+func (f faults) Unwrap() []error { return f }
+
+func (f faults) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return f
+}
+
+// clip shortens what a stranger wrote, for a message.
+func clip(s string) string {
+	const most = 64
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
+}

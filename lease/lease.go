@@ -4,6 +4,7 @@ package lease
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -49,4 +50,52 @@ type Selection struct {
 	// OtherBackend counts leases of flannel's other backends. They are no
 	// fault: flanneld ignores them too.
 	OtherBackend int
+}
+
+// entry is one key under subnets, whether it makes a lease or not.
+type entry struct {
+	Lease              // its Attrs may be partly set when fault is not ""
+	held  netip.Prefix // what the key takes from everybody else; the zero Prefix: nothing
+	fault string       // why it is no lease; "" for a good one
+}
+
+// readEntry makes an entry of whatever is in the store.
+func readEntry(p Pair) *entry {
+	e := &entry{Lease: Lease{Key: p.Key, Created: p.Created, Revision: p.Revision, Grant: p.Grant}}
+	e.held, _ = heldBy(p.Key)
+	name, ok := strings.CutPrefix(p.Key, subnetsDir)
+	if !ok {
+		e.fault = "the key is beside the directory subnets/, where flanneld sees it and nobody should put one"
+		return e
+	}
+	k, err := ParseKey(name)
+	if err != nil {
+		e.fault = err.Error()
+		return e
+	}
+	e.Subnet, e.IPv6Subnet, e.held = k.IPv4, k.IPv6, k.IPv4
+	if e.Attrs, err = ParseAttrs(p.Value); err != nil {
+		e.fault = err.Error()
+	}
+	return e
+}
+
+// sameValue reports whether a and b tell the same to everybody but the store:
+// flanneld puts its unchanged lease anew every day, which is no news.
+func sameValue(a, b *entry) bool {
+	return a.Key == b.Key && a.fault == b.fault && a.Attrs == b.Attrs &&
+		a.Created == b.Created && a.Reserved() == b.Reserved()
+}
+
+// snapshot splits entries, which are in key order.
+func snapshot(entries []*entry, revision int64) Snapshot {
+	s := Snapshot{Leases: make([]Lease, 0, len(entries)), Revision: revision}
+	for _, e := range entries {
+		if e.fault != "" {
+			s.Rejected = append(s.Rejected, Rejected{e.Key, e.fault})
+			continue
+		}
+		s.Leases = append(s.Leases, e.Lease)
+	}
+	return s
 }

@@ -2,7 +2,18 @@
 
 package lease
 
-import "net/netip"
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
 
 // SubnetEnv is the contents of subnet.env, the file that tells the container
 // runtime and the CNI plugin what this host leased.
@@ -17,10 +28,145 @@ type SubnetEnv struct {
 	IPMasq      bool
 }
 
+// String returns the file's contents, as flannel writes them to the byte
+// (WriteSubnetFile in pkg/subnet/subnet.go).
+func (e SubnetEnv) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "FLANNEL_NETWORK=%v\n", e.Network)
+	fmt.Fprintf(&b, "FLANNEL_SUBNET=%v\n", firstHost(e.Subnet))
+	if e.IPv6Network.IsValid() {
+		fmt.Fprintf(&b, "FLANNEL_IPV6_NETWORK=%v\n", e.IPv6Network)
+		fmt.Fprintf(&b, "FLANNEL_IPV6_SUBNET=%v\n", firstHost(e.IPv6Subnet))
+	}
+	fmt.Fprintf(&b, "FLANNEL_MTU=%d\n", e.MTU)
+	fmt.Fprintf(&b, "FLANNEL_IPMASQ=%t\n", e.IPMasq)
+	return b.String()
+}
+
+func firstHost(p netip.Prefix) netip.Prefix {
+	return netip.PrefixFrom(p.Addr().Next(), p.Bits())
+}
+
+// WriteFile writes the file at path: atomically where the platform can, so
+// that a container runtime never reads half of it, mode 0644 whatever the
+// umask, its directory made with mode 0755 if it is not there.
+func (e SubnetEnv) WriteFile(path string) error {
+	dir := filepath.Dir(path)
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("write subnet file: %w", err)
+		}
+		// A hardened unit's umask of 0077 would shut the runtime out.
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return fmt.Errorf("write subnet file: %w", err)
+		}
+	}
+	if err := replaceFile(path, []byte(e.String())); err != nil {
+		return fmt.Errorf("write subnet file: %w", err)
+	}
+	return nil
+}
+
+// maxSubnetEnv is far more than flannel ever writes.
+const maxSubnetEnv = 64 << 10
+
 // ReadSubnetEnv reads the file at path. Fields that do not parse are zero, and
 // named in the error: what can be read is returned beside it.
-func ReadSubnetEnv(path string) (SubnetEnv, error) { return SubnetEnv{}, errUnfinished }
+func ReadSubnetEnv(path string) (SubnetEnv, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return SubnetEnv{}, fmt.Errorf("read subnet file: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSubnetEnv+1))
+	if err != nil {
+		return SubnetEnv{}, fmt.Errorf("read subnet file: %w", err)
+	}
+	e, err := ParseSubnetEnv(b)
+	if err != nil {
+		return e, fmt.Errorf("read subnet file %s: %w", path, err)
+	}
+	return e, nil
+}
 
-// WriteFile writes the file at path as flannel does, byte for byte: atomically,
-// mode 0644, its directory made with mode 0755.
-func (e SubnetEnv) WriteFile(path string) error { return errUnfinished }
+// ParseSubnetEnv reads the contents of a subnet.env. It takes what a shell
+// would, as far as such files go: comments, blank lines, "export", quotes,
+// spaces around the equals sign; the last of several lines counts.
+func ParseSubnetEnv(b []byte) (SubnetEnv, error) {
+	if len(b) > maxSubnetEnv {
+		return SubnetEnv{}, fmt.Errorf("the file is larger than %d bytes", maxSubnetEnv)
+	}
+	vars := make(map[string]string)
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	lines.Buffer(nil, maxSubnetEnv+1)
+	for lines.Scan() {
+		if key, value, ok := parseLine(lines.Text()); ok {
+			vars[key] = value
+		}
+	}
+	r := envReader{vars: vars}
+	e := SubnetEnv{
+		Network:     r.network("FLANNEL_NETWORK", true),
+		Subnet:      r.network("FLANNEL_SUBNET", true),
+		IPv6Network: r.network("FLANNEL_IPV6_NETWORK", false),
+		IPv6Subnet:  r.network("FLANNEL_IPV6_SUBNET", false),
+		MTU:         r.mtu("FLANNEL_MTU"),
+		// The CNI plugin compares with "true" to the letter.
+		IPMasq: vars["FLANNEL_IPMASQ"] == "true",
+	}
+	return e, r.faults.err()
+}
+
+// parseLine reads one line of shell assignments.
+func parseLine(s string) (key, value string, ok bool) {
+	s = strings.TrimSpace(s)
+	if after, found := strings.CutPrefix(s, "export "); found {
+		s = after
+	}
+	key, value, ok = strings.Cut(s, "=")
+	key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+	if !ok || key == "" || key[0] == '#' {
+		return "", "", false
+	}
+	if n := len(value); n >= 2 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
+		return key, value[1 : n-1], true
+	}
+	value, _, _ = strings.Cut(value, " #")
+	return key, strings.TrimSpace(value), true
+}
+
+// envReader turns variables into checked values.
+type envReader struct {
+	vars   map[string]string
+	faults faults
+}
+
+// network reads the network called key and masks it. Newer flannels put
+// several in one line, with commas; the first of the right family counts.
+func (r *envReader) network(key string, v4 bool) netip.Prefix {
+	s, ok := r.vars[key]
+	if !ok {
+		return netip.Prefix{}
+	}
+	for one := range strings.SplitSeq(s, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(one))
+		if err == nil && p.Addr().Is4() == v4 && !p.Addr().Is4In6() {
+			return p.Masked()
+		}
+	}
+	r.faults = append(r.faults, fmt.Errorf("%s is %q, which is no network", key, clip(s)))
+	return netip.Prefix{}
+}
+
+func (r *envReader) mtu(key string) int {
+	s, ok := r.vars[key]
+	if !ok {
+		return 0
+	}
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil {
+		r.faults = append(r.faults, fmt.Errorf("%s is %q, which is no MTU", key, clip(s)))
+		return 0
+	}
+	return int(n)
+}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lease
+
+import "os"
+
+// replaceFile writes the file at path. Windows has no atomic replacement of a
+// file that somebody has open.
+func replaceFile(path string, b []byte) error { return os.WriteFile(path, b, 0o644) }
