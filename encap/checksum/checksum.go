@@ -24,35 +24,60 @@ import (
 func Sum(b []byte, initial uint32) uint32 {
 	// Words of 8 bytes in any byte order do: the sum comes out with its bytes
 	// swapped (RFC 1071, section 2 B). Little endian costs nothing on the
-	// machines that we care for.
-	var sum, carry uint64
-	for len(b) >= 64 {
-		p := (*[64]byte)(b)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(p[0:]), carry)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(p[8:]), carry)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(p[16:]), carry)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(p[24:]), carry)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(p[32:]), carry)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(p[40:]), carry)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(p[48:]), carry)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(p[56:]), carry)
-		b = b[64:]
+	// machines that we care for. Two chains of additions, since one alone
+	// would wait for its own carry at every word; the carries out of both are
+	// counted in carries, and added like any word. An index rather than a
+	// shrinking slice: the compiler would compute a new capacity each time
+	// round, a fifth of the whole time.
+	var s0, s1, carries, c uint64
+	i := 0
+	for ; i <= len(b)-64; i += 64 {
+		p := (*[64]byte)(b[i : i+64])
+		s0, c = bits.Add64(s0, binary.LittleEndian.Uint64(p[0:]), 0)
+		s0, c = bits.Add64(s0, binary.LittleEndian.Uint64(p[8:]), c)
+		s0, c = bits.Add64(s0, binary.LittleEndian.Uint64(p[16:]), c)
+		s0, c = bits.Add64(s0, binary.LittleEndian.Uint64(p[24:]), c)
+		carries, _ = bits.Add64(carries, 0, c)
+		s1, c = bits.Add64(s1, binary.LittleEndian.Uint64(p[32:]), 0)
+		s1, c = bits.Add64(s1, binary.LittleEndian.Uint64(p[40:]), c)
+		s1, c = bits.Add64(s1, binary.LittleEndian.Uint64(p[48:]), c)
+		s1, c = bits.Add64(s1, binary.LittleEndian.Uint64(p[56:]), c)
+		carries, _ = bits.Add64(carries, 0, c)
 	}
-	for len(b) >= 8 {
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b), carry)
+	b = b[i:] // less than 64 bytes
+	for len(b) >= 16 {
+		s1, c = bits.Add64(s1, binary.LittleEndian.Uint64(b[0:]), 0)
+		s1, c = bits.Add64(s1, binary.LittleEndian.Uint64(b[8:]), c)
+		carries, _ = bits.Add64(carries, 0, c)
+		b = b[16:]
+	}
+	if len(b) >= 8 {
+		s0, c = bits.Add64(s0, binary.LittleEndian.Uint64(b), 0)
+		carries, _ = bits.Add64(carries, 0, c)
 		b = b[8:]
 	}
-	var rest uint64
-	for i, x := range b {
-		rest |= uint64(x) << (8 * i)
+	var rest uint64 // what is left, padded with zeros
+	if len(b) >= 4 {
+		rest, b = uint64(binary.LittleEndian.Uint32(b)), b[4:]
 	}
-	sum, carry = bits.Add64(sum, rest, carry)
-	sum, carry = bits.Add64(sum, 0, carry)
-	sum += carry
+	for j, x := range b {
+		rest += uint64(x) << (8 * j)
+	}
+	s0, c = bits.Add64(s0, rest, 0)
+	carries, _ = bits.Add64(carries, 0, c)
+	s0, c = bits.Add64(s0, s1, 0)
+	carries += c
+	s0, c = bits.Add64(s0, carries, 0)
+	s0, c = bits.Add64(s0, 0, c)
+	s0 += c
+	return uint32(Fold(uint32(bits.ReverseBytes16(fold64(s0))) + uint32(Fold(initial))))
+}
 
+// fold64 is Fold for a sum of 64-bit words.
+func fold64(sum uint64) uint16 {
 	sum = sum>>32 + sum&0xffffffff
 	sum = sum>>32 + sum&0xffffffff
-	return uint32(Fold(uint32(bits.ReverseBytes16(Fold(uint32(sum)))) + uint32(Fold(initial))))
+	return Fold(uint32(sum))
 }
 
 // Fold brings a sum down to 16 bits by adding the carries back in. It does not
