@@ -33,8 +33,8 @@ func New(headroom, size int) *Buffer {
 }
 
 // Bytes returns the contents. They belong to the buffer and are valid until
-// the next call that changes it.
-func (b *Buffer) Bytes() []byte { return b.mem[b.start:b.end] }
+// the next call that changes it; appending to them leaves the buffer alone.
+func (b *Buffer) Bytes() []byte { return b.mem[b.start:b.end:b.end] }
 
 // Room returns all the memory after the contents, for a read to fill;
 // AppendBytes then makes the bytes that were read part of the contents.
