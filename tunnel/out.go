@@ -53,6 +53,7 @@ type outLoop struct {
 	messages []Message
 	pending  []sentFrame
 	view     packet.View
+	offload  virtio.Header // of the frame read last; a field, for a local one would be allocated
 }
 
 // sentFrame is a frame that is on its way, as messages[first:end].
@@ -97,8 +98,7 @@ func (l *outLoop) fill() error {
 	_ = l.frames.Clear()
 	l.table = nil
 	for wait := true; len(l.pending) < batchFrames && len(l.frames.Room()) >= headroom+maxFrame; wait = false {
-		var h virtio.Header
-		n, err := l.Port.ReadFrame(l.frames.Room()[headroom:headroom+maxFrame], &h, wait)
+		n, err := l.Port.ReadFrame(l.frames.Room()[headroom:headroom+maxFrame], &l.offload, wait)
 		if errors.Is(err, ErrEmpty) {
 			return nil
 		}
@@ -112,7 +112,7 @@ func (l *outLoop) fill() error {
 		if err != nil {
 			return err // not reached: the loop's condition has left room
 		}
-		l.take(b[:headroom+n], h)
+		l.take(b[:headroom+n], l.offload)
 	}
 	return nil
 }
