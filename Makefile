@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Everything that people and CI run. `make` alone explains the targets.
+# CONTRIBUTING.md says which of them need root.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+GOLANGCI_VERSION := v2.15.0
+# Every platform that has to compile beside the one at hand.
+PLATFORMS := darwin/amd64 darwin/arm64 windows/amd64 freebsd/amd64 \
+             linux/386 linux/arm linux/arm64 linux/riscv64
+FUZZTIME ?= 10s
+# RACE= runs the unit tests where there is no C compiler.
+RACE ?= -race
+
+# Without a usable repository (a tarball, or a clone that belongs to somebody
+# else) go build would stop at the version stamp.
+ifneq ($(shell git rev-parse --is-inside-work-tree 2>/dev/null),true)
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+endif
+
+# A linter refuses code that is newer than the Go it was built with, so its
+# file carries both versions.
+golangci = .cache/bin/golangci-lint-$(GOLANGCI_VERSION)-$(shell go env GOVERSION)
+
+##@ What it is for
+
+.PHONY: build
+build: ## build bin/vxtap and bin/vxlab, static
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/vxtap ./cmd/vxlab
+
+.PHONY: demo
+demo: build ## a whole overlay network on this machine: three hosts, traffic, a table (root)
+	bin/vxlab demo
+
+.PHONY: test
+test: ## every check below that CI makes; installs what is missing with apt (root)
+	@.ci/test
+
+.PHONY: bench
+bench: build ## throughput and latency beside kernel VXLAN, in one table (root)
+	go run ./test/bench
+
+##@ The parts of make test
+
+.PHONY: deps
+deps: ## install the programs that the tests run, if any is missing (root, Debian)
+	@.ci/deps
+
+.PHONY: lint
+lint: $(golangci) ## golangci-lint and the formatters, by .golangci.yml
+	$(golangci) run ./...
+
+.PHONY: tidy-check
+tidy-check: ## fail if go.mod or go.sum need a change
+	go mod tidy -diff
+
+.PHONY: unit
+unit: ## unit tests with the race detector, fuzz seeds included
+	@packages=$$(go list ./... | grep -v '^vxtap/test/'); \
+	go test -json $(RACE) -shuffle=on -timeout 5m $$packages ./test/arch ./test/report | go run ./test/report
+
+.PHONY: portability
+portability: ## compile and vet, tests included, for every other platform
+	@for p in $(PLATFORMS); do \
+		start=$$SECONDS; \
+		export CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/}; \
+		go vet ./... && go build -o /dev/null ./cmd/vxtap && go build -o /dev/null ./cmd/vxlab \
+			|| { echo "portability: $$p does not compile" >&2; exit 1; }; \
+		printf '%-16s %3d s\n' $$p $$((SECONDS - start)); \
+	done
+	@# An amd64 kernel runs 386: the rooms that need no other part of the
+	@# kernel show there that no length or counter needs 64 bits.
+	@if [ "$$(go env GOHOSTOS/GOHOSTARCH | tr '\n' /)" = linux/amd64/ ]; then \
+		CGO_ENABLED=0 GOARCH=386 go test ./encap/... ./lease; \
+	else \
+		echo "32-bit run: not here, it takes Linux on amd64"; \
+	fi
+
+.PHONY: blackbox
+blackbox: build ## the tests of test/, in namespaces that they make (root)
+	go test -json -count=1 -p 1 -timeout 10m ./test/... | go run ./test/report
+
+##@ While working
+
+.PHONY: fmt
+fmt: $(golangci) ## format every file as lint wants it
+	$(golangci) fmt ./...
+
+.PHONY: fuzz-seeds
+fuzz-seeds: ## run the seeds of every fuzz target, once
+	go test -run '^Fuzz' ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz every target for FUZZTIME (10s) each
+	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ { names = names " " $$1 } /^ok/ { n = split(names, a, " "); for (i = 1; i <= n; i++) print $$2, a[i]; names = "" }' | \
+	while read -r package target; do \
+		echo "== $$package $$target"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+	done
+
+.PHONY: cover
+cover: ## statement coverage of the unit tests, by package and in .cache/cover.html
+	@mkdir -p .cache; \
+	packages=$$(go list ./... | grep -v '^vxtap/test/'); \
+	go test -coverprofile .cache/cover.out $$packages
+	@go tool cover -html .cache/cover.out -o .cache/cover.html
+	@go tool cover -func .cache/cover.out | tail -n 1
+
+.PHONY: clean
+clean: ## remove bin and .cache
+	rm -rf bin .cache
+
+.PHONY: help
+help: ## show this
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Upstream prefers its own binaries, but CI reaches the Go module proxy only.
+# go install takes the dependencies that the linter was released with.
+$(golangci):
+	@echo "golangci-lint $(GOLANGCI_VERSION): building it, once (about two minutes)"
+	@mkdir -p $(@D)
+	@GOFLAGS= GOBIN=$(CURDIR)/$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	@mv $(@D)/golangci-lint $@
