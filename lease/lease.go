@@ -4,6 +4,7 @@ package lease
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -78,6 +79,16 @@ func readEntry(p Pair) *entry {
 		e.fault = err.Error()
 	}
 	return e
+}
+
+// readEntries makes entries of a listing, in key order.
+func readEntries(l Listing) []*entry {
+	entries := make([]*entry, len(l.Pairs))
+	for i, p := range l.Pairs {
+		entries[i] = readEntry(p)
+	}
+	slices.SortFunc(entries, func(a, b *entry) int { return strings.Compare(a.Key, b.Key) })
+	return entries
 }
 
 // sameValue reports whether a and b tell the same to everybody but the store:

@@ -5,14 +5,13 @@ package lease
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
+	"sync"
 	"time"
-
-	"vxtap/encap/ether"
 )
-
-var errUnfinished = errors.New("not built yet")
 
 // ErrLost is matched by what Keep returns when the lease is no longer this
 // host's: deleted, expired, or overwritten with somebody else's address.
@@ -24,59 +23,51 @@ var ErrFull = errors.New("out of subnets")
 
 // Options are what a Registry can be told. Zero fields mean the defaults.
 type Options struct {
-	TTL         time.Duration // of a lease; 24 h
-	RenewMargin time.Duration // a lease is renewed no later than this before it expires; 1 h
-	Resync      time.Duration // time between full comparisons of all leases; 5 min
-	Log         *slog.Logger  // nil: discard
+	TTL         time.Duration   // of a lease; 24 h, as flannel's; whole seconds, rounded up
+	RenewMargin time.Duration   // a lease is renewed no later than this before it expires; 1 h
+	Resync      time.Duration   // time between full comparisons of all leases; 5 min
+	Pick        func(n int) int // chooses among n free subnets, 0 to n-1; at random
+	Log         *slog.Logger    // nil: discard
+}
+
+func (o Options) withDefaults() Options {
+	if o.TTL <= 0 {
+		o.TTL = 24 * time.Hour
+	}
+	o.TTL = (o.TTL + time.Second - 1).Truncate(time.Second)
+	if o.RenewMargin <= 0 {
+		o.RenewMargin = time.Hour
+	}
+	if o.Resync <= 0 {
+		o.Resync = 5 * time.Minute
+	}
+	if o.Pick == nil {
+		o.Pick = rand.IntN
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
 }
 
 // Registry is one network's leases in a store. Its methods may be called
 // concurrently.
-type Registry struct{}
+type Registry struct {
+	store *contact
+	o     Options
+	log   *slog.Logger
+
+	mu       sync.Mutex
+	granted  GrantID   // the last grant made here that a key is attached to
+	expires  time.Time // of the lease in Keep's care
+	conflict string
+}
 
 // New returns a Registry over store, which stays the caller's to close.
-func New(store Store, o Options) *Registry { return &Registry{} }
-
-// Config returns the network config. While the store does not answer, or has
-// no config, it waits, with a log line that says why at once and then every
-// 30 s. A config that does not parse is an error at once, and so is a store
-// that refuses us (ErrRefused).
-func (r *Registry) Config(ctx context.Context) (Config, error) { return Config{}, errUnfinished }
-
-// Own returns the lease that this host holds already, the first in key order
-// with its public IP, to take the MAC address from. It waits for the store as
-// Config does.
-func (r *Registry) Own(ctx context.Context, publicIP netip.Addr) (Lease, bool, error) {
-	return Lease{}, false, errUnfinished
+func New(store Store, o Options) *Registry {
+	o = o.withDefaults()
+	return &Registry{store: &contact{Store: store}, o: o, log: o.Log}
 }
-
-// Request is what a host asks a lease with.
-type Request struct {
-	PublicIP netip.Addr   // its VTEP, IPv4
-	MAC      ether.MAC    // its VTEP MAC
-	Previous netip.Prefix // the subnet that it had, from subnet.env; the zero Prefix if none
-}
-
-// Acquire gets this host a lease in the network c: the one that it holds, else
-// its previous subnet if that is free, else a random one of the first 100 free
-// ones.
-func (r *Registry) Acquire(ctx context.Context, c Config, q Request) (Lease, error) {
-	return Lease{}, errUnfinished
-}
-
-// Keep renews l until ctx ends (nil) or the lease is lost (ErrLost, with why).
-// A store that does not answer is waited for.
-func (r *Registry) Keep(ctx context.Context, l Lease) error { return errUnfinished }
-
-// Release gives l up: it deletes the key, if it still is this host's. A
-// reservation is left as it is.
-func (r *Registry) Release(ctx context.Context, l Lease) error { return errUnfinished }
-
-// Watch follows all leases: publish gets a Snapshot at the start, as soon as
-// there is one, and after every change, from one goroutine, never two at once.
-// Changes that come while publish runs are joined in the next Snapshot. Watch
-// returns only when ctx ends, with nil.
-func (r *Registry) Watch(ctx context.Context, publish func(Snapshot)) error { return errUnfinished }
 
 // Status is how a Registry stands with its store.
 type Status struct {
@@ -89,5 +80,118 @@ type Status struct {
 	Conflict string
 }
 
-// Status returns the present state.
-func (r *Registry) Status() Status { return Status{} }
+// Status returns the present state. It never waits for the store.
+func (r *Registry) Status() Status {
+	s := r.store.status()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.LeaseExpires, s.Conflict = r.expires, r.conflict
+	return s
+}
+
+func (r *Registry) setExpires(t time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expires = t
+}
+
+// configPoll is how often a config that is not there yet is looked for, as
+// flannel does.
+const configPoll = time.Second
+
+// Config returns the network config. While the store does not answer, or has
+// no config, it waits, with a log line that says why at once and then every
+// 30 s. A config that does not parse is an error at once, and so is a store
+// that refuses us (ErrRefused).
+func (r *Registry) Config(ctx context.Context) (Config, error) {
+	c, err := r.config(ctx)
+	if err != nil {
+		return Config{}, fmt.Errorf("read network config: %w", err)
+	}
+	return c, nil
+}
+
+func (r *Registry) config(ctx context.Context) (Config, error) {
+	var said pace
+	for {
+		l, err := r.list(ctx, configKey)
+		if err != nil {
+			return Config{}, err
+		}
+		for _, p := range l.Pairs {
+			if p.Key == configKey {
+				return ParseConfig(p.Value)
+			}
+		}
+		if said.due("") {
+			r.log.Warn("waiting for the network config", "key", r.path(configKey), "reason", "the key does not exist: put the network config there")
+		}
+		if err := sleep(ctx, configPoll); err != nil {
+			return Config{}, err
+		}
+	}
+}
+
+// Own returns the lease that this host holds already, the first in key order
+// with its public IP whose value is whole, to take the MAC address from. It
+// waits for the store as Config does.
+func (r *Registry) Own(ctx context.Context, publicIP netip.Addr) (Lease, bool, error) {
+	entries, err := r.entries(ctx)
+	if err != nil {
+		return Lease{}, false, fmt.Errorf("look for own lease: %w", err)
+	}
+	for _, e := range entries {
+		if e.fault == "" && e.Attrs.BackendType == backendVXLAN && e.Attrs.PublicIP == publicIP {
+			return e.Lease, true, nil
+		}
+	}
+	return Lease{}, false, nil
+}
+
+// entries reads everything under subnets.
+func (r *Registry) entries(ctx context.Context) ([]*entry, error) {
+	l, err := r.list(ctx, subnetsList)
+	if err != nil {
+		return nil, err
+	}
+	return readEntries(l), nil
+}
+
+// list is store.List with patience.
+func (r *Registry) list(ctx context.Context, prefix string) (l Listing, err error) {
+	err = r.patient(ctx, func() error {
+		l, err = r.store.List(ctx, prefix)
+		return err
+	})
+	return l, err
+}
+
+// patient calls f until the store answers it, whatever the answer is, and says
+// in the log what it waits for. Beside what f returns it returns ctx's error.
+func (r *Registry) patient(ctx context.Context, f func() error) error {
+	var said pace
+	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
+	for {
+		err := f()
+		if answered(err) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if said.due(err.Error()) {
+			r.log.Warn("waiting for etcd", "error", err)
+		}
+		if err := sleep(ctx, b.next()); err != nil {
+			return err
+		}
+	}
+}
+
+// path returns key as people find it in the store.
+func (r *Registry) path(key string) string {
+	if p, ok := r.store.Store.(interface{ Path(key string) string }); ok {
+		return p.Path(key)
+	}
+	return key
+}

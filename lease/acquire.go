@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lease
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"vxtap/encap/ether"
+)
+
+// Request is what a host asks a lease with.
+type Request struct {
+	PublicIP netip.Addr   // its VTEP, IPv4
+	MAC      ether.MAC    // its VTEP MAC
+	Previous netip.Prefix // the subnet that it had, from subnet.env; the zero Prefix if none
+}
+
+func (q Request) check(c Config) error {
+	if ip, err := parseVTEP(q.PublicIP.String()); err != nil {
+		return fmt.Errorf("public IP %w", err)
+	} else if c.Network.Contains(ip) {
+		return fmt.Errorf("public IP %v is inside the overlay network %v: choose the underlay's interface", ip, c.Network)
+	}
+	if q.MAC.IsZero() || q.MAC.IsMulticast() {
+		return fmt.Errorf("MAC %v is none that a VTEP can have", q.MAC)
+	}
+	return nil
+}
+
+const (
+	// maxRaces bounds how often a subnet may be snatched away before Acquire
+	// gives up. With a hundred hosts that choose among a hundred subnets at
+	// once, a second race is likely and a tenth is not.
+	maxRaces = 100
+	// choices is how many free subnets a host chooses among, as flannel does:
+	// enough for few collisions, few enough to keep the network dense.
+	choices = 100
+)
+
+// Acquire gets this host a lease in the network c: the one that it holds, else
+// its previous subnet if that is free, else a random one of the first 100 free
+// ones (flannel, tryAcquireLease in pkg/subnet/etcd/local_manager.go). Where
+// flannel fails or overwrites, Acquire reads again: every write is a
+// compare-and-swap, and a lost race is run again. A reservation is taken as it
+// is and never given a time to live; a value that says already what it should
+// is not written at all.
+//
+// It waits for the store as Config does, but a store that refuses us is an
+// error at once, and so is a full network (ErrFull).
+func (r *Registry) Acquire(ctx context.Context, c Config, q Request) (Lease, error) {
+	l, err := r.acquire(ctx, c, q)
+	if err != nil {
+		return Lease{}, fmt.Errorf("acquire lease: %w", err)
+	}
+	return l, nil
+}
+
+func (r *Registry) acquire(ctx context.Context, c Config, q Request) (Lease, error) {
+	if err := q.check(c); err != nil {
+		return Lease{}, err
+	}
+	a := &acquisition{r: r, c: c, q: q, wishes: []netip.Prefix{q.Previous}}
+	defer a.dropGrant(ctx)
+	for race := range maxRaces {
+		l, err := a.attempt(ctx)
+		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNoGrant) {
+			return l, err
+		}
+		r.log.Debug("somebody else was faster", "error", err)
+		pause := min(time.Duration(race+1)*20*time.Millisecond, time.Second)
+		if err := sleep(ctx, jitter(pause, pause)); err != nil {
+			return Lease{}, err
+		}
+	}
+	return Lease{}, fmt.Errorf("lost %d races for a subnet: is somebody writing below %s all the time?", maxRaces, r.path(subnetsDir))
+}
+
+// acquisition is one call of Acquire on its way.
+type acquisition struct {
+	r      *Registry
+	c      Config
+	q      Request
+	wishes []netip.Prefix // subnets to take if they are free, best first
+
+	// One grant serves all attempts; it is given back if no key got attached.
+	grant   GrantID
+	expires time.Time
+	used    bool
+}
+
+// attempt tries once. An error that matches ErrConflict or ErrNoGrant says that
+// the world has changed since it was read.
+func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
+	entries, err := a.r.entries(ctx)
+	if err != nil {
+		return Lease{}, err
+	}
+	var unfit []*entry
+	for _, e := range entries {
+		if e.Attrs.PublicIP != a.q.PublicIP || !e.Subnet.IsValid() {
+			continue
+		}
+		if a.c.fits(SubnetKey{e.Subnet, e.IPv6Subnet}) {
+			return a.reuse(ctx, e)
+		}
+		unfit = append(unfit, e)
+	}
+	for _, e := range unfit {
+		if err := a.discard(ctx, e); err != nil {
+			return Lease{}, err
+		}
+		entries = slices.DeleteFunc(entries, func(x *entry) bool { return x == e })
+	}
+	subnet, err := a.choose(taken(entries))
+	if err != nil {
+		return Lease{}, err
+	}
+	return a.create(ctx, subnet)
+}
+
+// reuse takes over the lease that this host holds already.
+func (a *acquisition) reuse(ctx context.Context, e *entry) (Lease, error) {
+	l := e.Lease
+	l.Attrs = a.attrs(e.Attrs)
+	if !e.Reserved() {
+		if err := a.refresh(ctx, &l); err != nil {
+			return Lease{}, err
+		}
+	}
+	if l.Grant != e.Grant || e.fault != "" || l.Attrs != e.Attrs {
+		if err := a.put(ctx, &l); err != nil {
+			return Lease{}, err
+		}
+	}
+	a.attached(l)
+	a.r.log.Info("lease taken up again", "subnet", l.Subnet, "key", a.r.path(l.Key), "reserved", l.Reserved())
+	return l, nil
+}
+
+// refresh starts the time to live of l afresh: with the grant that it has, or
+// with a new one if that has ended or is not of the length that we want.
+func (a *acquisition) refresh(ctx context.Context, l *Lease) error {
+	var ttl time.Duration
+	asked := time.Now()
+	err := a.r.patient(ctx, func() (err error) {
+		asked = time.Now()
+		ttl, err = a.r.store.KeepAlive(ctx, l.Grant)
+		return err
+	})
+	if err == nil && (ttl == a.r.o.TTL || l.Grant == a.grant) {
+		l.Expires = asked.Add(ttl)
+		return nil
+	}
+	if err != nil && !errors.Is(err, ErrNoGrant) {
+		return err
+	}
+	if err := a.ensureGrant(ctx); err != nil {
+		return err
+	}
+	l.Grant, l.Expires = a.grant, a.expires
+	return nil
+}
+
+// discard deletes a lease of this host that no longer fits the network. If
+// only its IPv6 half does not fit, the IPv4 subnet is kept if nobody snatches
+// it: containers live there.
+func (a *acquisition) discard(ctx context.Context, e *entry) error {
+	a.r.log.Warn("deleting own lease that does not fit the network", "key", a.r.path(e.Key), "subnet", e.Subnet)
+	if a.c.fitsIPv4(e.Subnet) {
+		a.wishes = append([]netip.Prefix{e.Subnet}, a.wishes...)
+	}
+	return a.r.patient(ctx, func() error { return a.r.store.Delete(ctx, e.Key, e.Revision) })
+}
+
+func (a *acquisition) choose(taken ranges) (netip.Prefix, error) {
+	for _, p := range a.wishes {
+		if a.c.fitsIPv4(p) && !taken.overlap(p) {
+			return p, nil
+		}
+	}
+	free := a.c.free(taken, choices)
+	if len(free) == 0 {
+		return netip.Prefix{}, fmt.Errorf("%w: every /%d from %v to %v is leased; enlarge the network, or delete leases of hosts that are gone below %s",
+			ErrFull, a.c.SubnetLen, a.c.SubnetMin, a.c.SubnetMax, a.r.path(subnetsDir))
+	}
+	return free[a.r.o.Pick(len(free))], nil
+}
+
+// create leases subnet, which was free when it was looked at.
+func (a *acquisition) create(ctx context.Context, subnet netip.Prefix) (Lease, error) {
+	if err := a.ensureGrant(ctx); err != nil {
+		return Lease{}, err
+	}
+	l := Lease{
+		Key:     subnetsDir + SubnetKey{IPv4: subnet}.String(),
+		Subnet:  subnet,
+		Attrs:   a.attrs(Attrs{}),
+		Expires: a.expires,
+		Grant:   a.grant,
+	}
+	if err := a.put(ctx, &l); err != nil {
+		return Lease{}, err
+	}
+	l.Created = l.Revision
+	a.r.log.Info("lease acquired", "subnet", l.Subnet, "key", a.r.path(l.Key))
+	return l, nil
+}
+
+// attrs returns what we publish. The IPv6 half of a value that was there stays:
+// flannel skips a peer whose key has two halves and whose value has one.
+func (a *acquisition) attrs(old Attrs) Attrs {
+	return Attrs{
+		PublicIP:    a.q.PublicIP,
+		PublicIPv6:  old.PublicIPv6,
+		BackendType: backendVXLAN,
+		VNI:         a.c.Backend.VNI,
+		MAC:         a.q.MAC,
+		IPv6VNI:     old.IPv6VNI,
+		IPv6MAC:     old.IPv6MAC,
+	}
+}
+
+// put writes l where l.Revision says that it was, and sets its new revision.
+func (a *acquisition) put(ctx context.Context, l *Lease) error {
+	value, err := json.Marshal(l.Attrs)
+	if err != nil {
+		return err
+	}
+	err = a.r.patient(ctx, func() error {
+		rev, err := a.r.store.Put(ctx, l.Key, value, l.Revision, l.Grant)
+		if err == nil {
+			l.Revision = rev
+		}
+		return err
+	})
+	if errors.Is(err, ErrNoGrant) && l.Grant == a.grant {
+		a.grant = 0 // ended meanwhile: the next attempt asks for another
+	}
+	if err == nil {
+		a.attached(*l)
+	}
+	return err
+}
+
+// attached notes that l is in the store.
+func (a *acquisition) attached(l Lease) {
+	if a.grant != 0 && l.Grant == a.grant {
+		a.used = true
+	}
+}
+
+// ensureGrant asks the store for a time to live, once.
+func (a *acquisition) ensureGrant(ctx context.Context) error {
+	if a.grant != 0 {
+		return nil
+	}
+	return a.r.patient(ctx, func() error {
+		asked := time.Now()
+		id, ttl, err := a.r.store.Grant(ctx, a.r.o.TTL)
+		if err == nil {
+			a.grant, a.expires = id, asked.Add(ttl)
+		}
+		return err
+	})
+}
+
+// dropGrant gives an unused grant back at the end of Acquire, which may be
+// because ctx ended. Should a write that seemed to fail have attached a key to
+// it after all, the key goes too.
+func (a *acquisition) dropGrant(ctx context.Context) {
+	if a.used {
+		a.r.mu.Lock()
+		defer a.r.mu.Unlock()
+		a.r.granted = a.grant
+		return
+	}
+	if a.grant == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := a.r.store.Revoke(ctx, a.grant); err != nil {
+		a.r.log.Debug("unused grant is left to expire", "error", err)
+	}
+}
+
+// Release gives l up: it deletes the key, if it still is this host's. A
+// reservation is left as it is: it says whose the subnet is when the host is
+// down, too.
+func (r *Registry) Release(ctx context.Context, l Lease) error {
+	if err := r.release(ctx, l); err != nil {
+		return fmt.Errorf("release lease: %w", err)
+	}
+	return nil
+}
+
+func (r *Registry) release(ctx context.Context, l Lease) error {
+	entries, err := r.store.List(ctx, l.Key)
+	if err != nil {
+		return err
+	}
+	for _, e := range readEntries(entries) {
+		if e.Key != l.Key {
+			continue
+		}
+		if e.Attrs.PublicIP != l.Attrs.PublicIP {
+			return nil
+		}
+		if e.Reserved() {
+			r.log.Info("reservation left in place", "key", r.path(e.Key))
+			return nil
+		}
+		if err := r.store.Delete(ctx, e.Key, e.Revision); err != nil {
+			return err
+		}
+		return r.revokeOwn(ctx, e.Grant)
+	}
+	return nil
+}
+
+// revokeOwn ends a grant that nothing is attached to any more. Of a grant that
+// somebody else made we cannot know that.
+func (r *Registry) revokeOwn(ctx context.Context, id GrantID) error {
+	r.mu.Lock()
+	ours := id != 0 && id == r.granted
+	r.mu.Unlock()
+	if !ours {
+		return nil
+	}
+	return r.store.Revoke(ctx, id)
+}

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Keep renews l until ctx ends (nil) or the lease is lost (ErrLost, with why).
+//
+// The grant that l has is kept alive, at a third of its time to live or the
+// renew margin before its end, whichever is sooner: nothing is written to the
+// key, so that a thousand hosts' renewals are no news to anybody (flannel makes
+// a new grant and overwrites its key, whoever holds it by now).
+//
+// Beside that our own key is watched. It is lost when it is deleted or expires,
+// and when somebody writes another PublicIP to it. A store that does not answer
+// is no loss: the lease is ours until the store says otherwise. If the key is
+// put anew without a time to live, it has become a reservation and needs no
+// renewal; if it is put by somebody with our own PublicIP and another MAC, two
+// daemons run on one host, which Status tells; writing over each other would
+// only make it worse.
+func (r *Registry) Keep(ctx context.Context, l Lease) error {
+	k := &keeper{r: r, own: l, grant: l.Grant, regrant: make(chan struct{}, 1)}
+	r.setExpires(l.Expires)
+	g, inner := errgroup.WithContext(ctx)
+	g.Go(func() error { return k.renew(inner) })
+	g.Go(func() error { return k.guard(inner) })
+	if err := g.Wait(); errors.Is(err, ErrLost) {
+		r.setExpires(time.Time{})
+		return fmt.Errorf("keep lease of %v: %w", l.Subnet, err)
+	}
+	return nil
+}
+
+// keeper is one call of Keep on its way.
+type keeper struct {
+	r   *Registry
+	own Lease
+
+	mu      sync.Mutex
+	grant   GrantID       // that the key is attached to, as far as we know
+	seen    int64         // the revision at which our key was last looked at
+	regrant chan struct{} // tells renew that grant has changed
+}
+
+func (k *keeper) current() GrantID {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.grant
+}
+
+// tick is how often renew looks at the clock. A timer alone stands still while
+// the host sleeps, and would fire hours late.
+const tick = 10 * time.Second
+
+// renew keeps the grant alive. It returns ErrLost, or nil when ctx ends.
+func (k *keeper) renew(ctx context.Context) error {
+	var said pace
+	b := backoff{least: 100 * time.Millisecond, most: min(10*time.Second, k.r.o.TTL/8)}
+	since, wait := time.Now(), time.Duration(0)
+	for {
+		if left := k.left(since, wait); left > 0 {
+			if changed, err := k.pause(ctx, left); err != nil {
+				return nil
+			} else if changed {
+				wait = 0
+			}
+			continue
+		}
+		since = time.Now()
+		grant := k.current()
+		ttl, err := k.r.store.KeepAlive(ctx, grant)
+		switch {
+		case err == nil:
+			k.r.setExpires(since.Add(ttl))
+			wait = k.interval(ttl)
+			b.reset()
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, ErrNoGrant):
+			if err := k.ended(ctx, grant); err != nil {
+				return err
+			}
+			wait = b.next()
+		default:
+			wait = b.next()
+			if said.due(err.Error()) {
+				k.r.log.Warn("lease not renewed", "subnet", k.own.Subnet, "expires", k.r.Status().LeaseExpires, "error", err)
+			}
+		}
+	}
+}
+
+// left returns how long renew still has to wait. Elapsed time is the larger of
+// what the monotonic clock says, which stands still while the host is
+// suspended, and what the wall clock says, which jumps when it is set.
+func (k *keeper) left(since time.Time, wait time.Duration) time.Duration {
+	if k.current() == 0 {
+		return tick // a reservation: nothing to renew until it is none
+	}
+	now := time.Now()
+	return wait - max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
+}
+
+// pause waits for d, at most a tick, and reports whether the grant has changed.
+func (k *keeper) pause(ctx context.Context, d time.Duration) (changed bool, err error) {
+	t := time.NewTimer(min(d, tick))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case <-k.regrant:
+		return true, nil
+	case <-t.C:
+		return false, nil
+	}
+}
+
+// interval returns how long after a renewal the next one is due. The random
+// part keeps hosts that started together from renewing together.
+func (k *keeper) interval(ttl time.Duration) time.Duration {
+	d := ttl / 3
+	if margin := k.r.o.RenewMargin; margin < ttl {
+		d = min(d, ttl-margin)
+	}
+	return jitter(d, d/10)
+}
+
+// ended finds out what became of the key whose grant is no more.
+func (k *keeper) ended(ctx context.Context, grant GrantID) error {
+	if k.current() != grant {
+		return nil
+	}
+	if _, err := k.look(ctx); errors.Is(err, ErrLost) {
+		return err
+	}
+	return nil
+}
+
+// guard watches our own key. It returns ErrLost, or nil when ctx ends.
+func (k *keeper) guard(ctx context.Context) error {
+	var said pace
+	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
+	for {
+		err := k.follow(ctx, &b)
+		switch {
+		case errors.Is(err, ErrLost):
+			return err
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			continue
+		}
+		if said.due(err.Error()) {
+			k.r.log.Warn("own lease is not watched at present", "subnet", k.own.Subnet, "error", err)
+		}
+		if sleep(ctx, b.next()) != nil {
+			return nil
+		}
+	}
+}
+
+// follow looks at our key and then watches it, until the next full look is due
+// (nil), the watch breaks, or the lease is lost.
+func (k *keeper) follow(ctx context.Context, b *backoff) error {
+	rev, err := k.look(ctx)
+	if err != nil {
+		return err
+	}
+	timed, cancel := context.WithTimeout(ctx, jitter(k.r.o.Resync, k.r.o.Resync/5))
+	defer cancel()
+	var lost error
+	err = k.r.store.Watch(timed, k.own.Key, rev+1, func(batch Batch) {
+		b.reset()
+		for _, ev := range batch.Events {
+			if ev.Key != k.own.Key || lost != nil || k.knows(ev.Revision) {
+				continue
+			}
+			if lost = k.see(ev, ev.Revision); lost != nil {
+				cancel()
+			}
+		}
+	})
+	if lost != nil {
+		return lost
+	}
+	if timed.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// look reads our key and returns the revision at which it did.
+func (k *keeper) look(ctx context.Context) (int64, error) {
+	l, err := k.r.store.List(ctx, k.own.Key)
+	if err != nil {
+		return 0, err
+	}
+	ev := Event{Pair: Pair{Key: k.own.Key, Revision: l.Revision}, Deleted: true}
+	for _, p := range l.Pairs {
+		if p.Key == k.own.Key {
+			ev = Event{Pair: p}
+		}
+	}
+	return l.Revision, k.see(ev, l.Revision)
+}
+
+// knows reports whether the state of our key at revision is no news: renew may
+// have looked since. A look is always believed, also from a store that was
+// restored from a backup and counts from less.
+func (k *keeper) knows(revision int64) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return revision <= k.seen
+}
+
+// see takes in the state of our key at a revision.
+func (k *keeper) see(ev Event, revision int64) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.seen = revision
+	if ev.Deleted {
+		return fmt.Errorf("%w: the key %s was deleted, or its time ran out", ErrLost, k.r.path(ev.Key))
+	}
+	a, err := ParseAttrs(ev.Value)
+	if a.PublicIP != k.own.Attrs.PublicIP {
+		who := "a value that names no host"
+		if a.PublicIP.IsValid() {
+			who = "PublicIP " + a.PublicIP.String()
+		}
+		return fmt.Errorf("%w: somebody wrote %s to the key %s", ErrLost, who, k.r.path(ev.Key))
+	}
+	k.r.setConflict(k.own, a, err)
+	if ev.Grant != k.grant {
+		k.r.log.Info("own lease was put anew", "subnet", k.own.Subnet, "reserved", ev.Grant == 0)
+		k.grant = ev.Grant
+		k.r.setExpires(time.Time{}) // renew knows in a moment
+		select {
+		case k.regrant <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// setConflict notes whether a, found under our own key with our own PublicIP,
+// is what we published.
+func (r *Registry) setConflict(own Lease, a Attrs, err error) {
+	conflict := ""
+	switch {
+	case err != nil:
+		conflict = fmt.Sprintf("the value under %s is broken, so that peers leave this host out: %v; restart to write it anew", r.path(own.Key), err)
+	case a.BackendType != backendVXLAN || a.MAC != own.Attrs.MAC:
+		conflict = fmt.Sprintf("somebody with our PublicIP %v publishes backend %q and MAC %v under %s, ours is %v: stop the other daemon on this host, then restart this one",
+			a.PublicIP, a.BackendType, a.MAC, r.path(own.Key), own.Attrs.MAC)
+	}
+	r.mu.Lock()
+	fresh := conflict != "" && conflict != r.conflict
+	r.conflict = conflict
+	r.mu.Unlock()
+	if fresh {
+		r.log.Error("own lease was overwritten", "subnet", own.Subnet, "reason", conflict)
+	}
+}

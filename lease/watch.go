@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lease
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Watch follows all leases: publish gets a Snapshot at the start, as soon as
+// there is one, and after every change, from one goroutine, never two at once.
+// Changes that come while publish runs are joined in the next Snapshot. Watch
+// returns only when ctx ends, with nil.
+//
+// All leases are read in one go, then changes are watched from the next
+// revision on. When the watch breaks for whatever reason, and every few minutes
+// in any case, all are read again and compared value by value: a watch has been
+// known to lose events, to repeat old ones, and to miss deletions next to a
+// compaction (etcd issues 15271, 17529, 18089, 19179). While the store is away,
+// what was last known stays.
+func (r *Registry) Watch(ctx context.Context, publish func(Snapshot)) error {
+	f := &follower{r: r, news: make(chan struct{}, 1)}
+	var wg sync.WaitGroup
+	wg.Go(func() { f.publish(ctx, publish) })
+	f.run(ctx)
+	wg.Wait()
+	return nil
+}
+
+// follower is one call of Watch on its way.
+type follower struct {
+	r    *Registry
+	news chan struct{} // tells publish that there is something
+
+	mu       sync.Mutex
+	entries  []*entry // in key order; an entry never changes, it is replaced
+	revision int64    // everything up to here is in entries
+	filled   bool     // entries have been read at least once
+
+	rollbacks int // full reads in a row that came from before revision
+}
+
+// publishGap is the least time between two calls of publish. The first of a
+// burst of changes is published at once, the rest together.
+const publishGap = 5 * time.Millisecond
+
+func (f *follower) publish(ctx context.Context, publish func(Snapshot)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.news:
+		}
+		f.mu.Lock()
+		s := snapshot(f.entries, f.revision)
+		f.mu.Unlock()
+		publish(s)
+		if sleep(ctx, publishGap) != nil {
+			return
+		}
+	}
+}
+
+func (f *follower) changed() {
+	select {
+	case f.news <- struct{}{}:
+	default: // it is told already, and will take all there is
+	}
+}
+
+// run reads and watches until ctx ends.
+func (f *follower) run(ctx context.Context) {
+	var said pace
+	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
+	for {
+		err := f.follow(ctx, &b)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			continue
+		}
+		if said.due(err.Error()) {
+			f.r.log.Warn("leases are not watched at present; what was last known stays", "error", err)
+		}
+		if sleep(ctx, b.next()) != nil {
+			return
+		}
+	}
+}
+
+// follow reads all leases and then watches them, until the next full read is
+// due (nil) or something breaks.
+func (f *follower) follow(ctx context.Context, b *backoff) error {
+	l, err := f.r.store.List(ctx, subnetsList)
+	if err != nil {
+		return err
+	}
+	from, err := f.replace(l)
+	if err != nil {
+		return err
+	}
+	timed, cancel := context.WithTimeout(ctx, jitter(f.r.o.Resync, f.r.o.Resync/5))
+	defer cancel()
+	err = f.r.store.Watch(timed, subnetsList, from+1, func(batch Batch) {
+		b.reset() // a watch that is granted and then broken at once must not reset it
+		f.apply(batch)
+	})
+	if timed.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// rollbackProof is how many full reads in a row must say that the store has
+// gone back before it is believed. A store that was restored from a backup has;
+// a single answer may be a fault of one member.
+const rollbackProof = 3
+
+var errRolledBack = errors.New("etcd answered with a revision older than one it has told before")
+
+// replace takes in a full read and returns the revision to watch from.
+func (f *follower) replace(l Listing) (int64, error) {
+	entries := readEntries(l)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if l.Revision < f.revision {
+		if f.rollbacks++; f.rollbacks < rollbackProof {
+			return 0, errRolledBack
+		}
+		f.r.log.Warn("etcd has gone back in time: restored from a backup?", "from", f.revision, "to", l.Revision)
+	}
+	f.rollbacks = 0
+	if !f.filled || !slices.EqualFunc(f.entries, entries, sameValue) {
+		f.changed()
+	}
+	f.entries, f.revision, f.filled = entries, l.Revision, true
+	return l.Revision, nil
+}
+
+// apply takes in what a watch delivered. What is older than what is known is
+// left: it is known already, or wrong.
+func (f *follower) apply(batch Batch) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	news := false
+	for _, ev := range batch.Events {
+		if ev.Revision <= f.revision {
+			continue
+		}
+		if f.set(ev) {
+			news = true
+		}
+	}
+	f.revision = max(f.revision, batch.Revision)
+	if news {
+		f.changed()
+	}
+}
+
+// set takes in one change and reports whether it is news.
+func (f *follower) set(ev Event) bool {
+	i, found := slices.BinarySearchFunc(f.entries, ev.Key, func(e *entry, key string) int { return strings.Compare(e.Key, key) })
+	switch {
+	case ev.Deleted && !found:
+		return false
+	case ev.Deleted:
+		f.entries = slices.Delete(f.entries, i, i+1)
+		return true
+	}
+	e := readEntry(ev.Pair)
+	if !found {
+		f.entries = slices.Insert(f.entries, i, e)
+		return true
+	}
+	news := !sameValue(f.entries[i], e)
+	f.entries[i] = e
+	return news
+}
