@@ -62,20 +62,30 @@ func (l *inLoop) run() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for {
-		n, err := l.Underlay.Receive(l.datagrams[:], true)
+		err := l.batch()
 		if errors.Is(err, ErrInterrupted) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		l.table = l.Switch.table.Load()
-		for i := range n {
-			l.datagram(&l.datagrams[i])
-		}
-		l.deliver()
-		l.in.publish(&l.count)
 	}
+}
+
+// batch waits for a datagram, takes all that is queued behind it, as far as
+// the batch has room, and delivers it.
+func (l *inLoop) batch() error {
+	n, err := l.Underlay.Receive(l.datagrams[:], true)
+	if err != nil {
+		return err
+	}
+	l.table = l.Switch.table.Load()
+	for i := range n {
+		l.datagram(&l.datagrams[i])
+	}
+	l.deliver()
+	l.in.publish(&l.count)
+	return nil
 }
 
 // datagram takes one receive apart: several datagrams that the kernel joined,

@@ -80,9 +80,7 @@ func (l *outLoop) run() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for {
-		err := l.fill()
-		l.send()
-		l.out.publish(&l.count)
+		err := l.batch()
 		if errors.Is(err, ErrInterrupted) {
 			return nil
 		}
@@ -90,6 +88,15 @@ func (l *outLoop) run() error {
 			return err
 		}
 	}
+}
+
+// batch waits for a frame, takes all that is queued behind it, as far as the
+// batch has room, and sends it.
+func (l *outLoop) batch() error {
+	err := l.fill()
+	l.send()
+	l.out.publish(&l.count)
+	return err
 }
 
 // fill waits for a frame and takes all that is queued behind it, as far as the
