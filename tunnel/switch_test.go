@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -514,5 +515,18 @@ func TestTrafficOutlivesTheTable(t *testing.T) {
 	s.SetPeers([]Peer{moved})
 	if got := s.Stats().Peers; len(got) != 1 || got[0].OutFrames != 5 || got[0].VTEP != moved.VTEP {
 		t.Errorf("peers %+v", got)
+	}
+}
+
+// People look the reasons up; each must be there to be found.
+func TestEveryReasonIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/drops.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r := range NumReasons {
+		if !bytes.Contains(text, []byte("| `"+r.String()+"` |")) {
+			t.Errorf("docs/drops.md has no row for %s", r)
+		}
 	}
 }

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package traffic sends TCP and UDP from one network namespace to another and
+// proves what arrived: by SHA-256 for streams, byte for byte for datagrams.
+// Every call is bounded in bytes and time.
+package traffic
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"vxtap/cmd/vxlab/netns"
+)
+
+// End is where traffic starts or ends: an address inside a namespace.
+type End struct {
+	Namespace *netns.Namespace
+	Addr      netip.Addr
+}
+
+// String returns the end as it appears in a failure.
+func (e End) String() string { return fmt.Sprintf("%s (%s)", e.Addr, e.Namespace.Name()) }
+
+// Stream sends n bytes over one TCP connection and compares what both ends
+// saw. It returns the rate in bits a second.
+func Stream(ctx context.Context, from, to End, n int64) (float64, error) {
+	rate, err := stream(ctx, from, to, n)
+	if err != nil {
+		return 0, fmt.Errorf("TCP %s to %s: %w", from, to, err)
+	}
+	return rate, nil
+}
+
+func stream(ctx context.Context, from, to End, n int64) (float64, error) {
+	listener, err := to.Namespace.Listen(ctx, netip.AddrPortFrom(to.Addr, 0))
+	if err != nil {
+		return 0, err
+	}
+	defer listener.Close()
+	conn, err := from.Namespace.DialContext(ctx, "tcp", listener.Addr().String())
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	_ = conn.SetDeadline(deadline)
+
+	var sent, received [sha256.Size]byte
+	var g errgroup.Group
+	start := time.Now()
+	g.Go(func() (err error) {
+		sent, err = sendStream(conn, n)
+		return err
+	})
+	g.Go(func() (err error) {
+		received, err = receiveStream(listener, n, deadline)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return 0, err
+	}
+	if sent != received {
+		return 0, fmt.Errorf("sent bytes with SHA-256 %x, received %x", sent[:4], received[:4])
+	}
+	return float64(n) * 8 / time.Since(start).Seconds(), nil
+}
+
+// sendStream writes n bytes that no two streams share, and closes the sending
+// side.
+func sendStream(conn net.Conn, n int64) ([sha256.Size]byte, error) {
+	var seed [32]byte
+	copy(seed[:], conn.LocalAddr().String())
+	hash := sha256.New()
+	random := io.LimitReader(rand.NewChaCha8(seed), n)
+	// A plain writer and a big buffer: large writes make the large
+	// super-frames that are the point of it.
+	if _, err := io.CopyBuffer(struct{ io.Writer }{conn}, io.TeeReader(random, hash), make([]byte, 256<<10)); err != nil {
+		return [sha256.Size]byte{}, fmt.Errorf("send: %w", err)
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if err := tcp.CloseWrite(); err != nil {
+			return [sha256.Size]byte{}, fmt.Errorf("end of stream: %w", err)
+		}
+	}
+	return [sha256.Size]byte(hash.Sum(nil)), nil
+}
+
+func receiveStream(listener net.Listener, n int64, deadline time.Time) ([sha256.Size]byte, error) {
+	conn, err := listener.Accept()
+	if err != nil {
+		return [sha256.Size]byte{}, fmt.Errorf("accept: %w", err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(deadline)
+	hash := sha256.New()
+	got, err := io.Copy(hash, conn)
+	switch {
+	case err != nil:
+		return [sha256.Size]byte{}, fmt.Errorf("receive after %d bytes: %w", got, err)
+	case got != n:
+		return [sha256.Size]byte{}, fmt.Errorf("received %d of %d bytes", got, n)
+	}
+	return [sha256.Size]byte(hash.Sum(nil)), nil
+}
+
+// Datagrams sends one UDP datagram of each size and waits for each to come
+// back. Nothing may be lost, and nothing repeated: the path is ours alone.
+func Datagrams(ctx context.Context, from, to End, sizes ...int) error {
+	p, err := newUDPPair(ctx, from, to)
+	if err != nil {
+		return fmt.Errorf("UDP %s to %s: %w", from, to, err)
+	}
+	defer p.Close()
+	for _, size := range sizes {
+		if err := p.exchange(size); err != nil {
+			return fmt.Errorf("UDP %s to %s, %d bytes: %w", from, to, size, err)
+		}
+	}
+	return nil
+}
+
+// Segments sends n datagrams of size bytes in one call that the kernel cuts
+// (UDP_SEGMENT), and checks that each arrives as a datagram of its own, in
+// order.
+func Segments(ctx context.Context, from, to End, size, n int) error {
+	p, err := newUDPPair(ctx, from, to)
+	if err != nil {
+		return fmt.Errorf("UDP_SEGMENT %s to %s: %w", from, to, err)
+	}
+	defer p.Close()
+	if err := p.segments(size, n); err != nil {
+		return fmt.Errorf("UDP_SEGMENT %s to %s, %d of %d bytes: %w", from, to, n, size, err)
+	}
+	return nil
+}
+
+// udpPair is a connected socket and one that listens.
+type udpPair struct {
+	near, far *net.UDPConn
+	random    *rand.ChaCha8
+}
+
+func newUDPPair(ctx context.Context, from, to End) (*udpPair, error) {
+	p := &udpPair{random: rand.NewChaCha8([32]byte{1})}
+	err := to.Namespace.Do(func() (err error) {
+		p.far, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(to.Addr, 0)))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	conn, err := from.Namespace.DialContext(ctx, "udp4", p.far.LocalAddr().String())
+	if err != nil {
+		p.far.Close()
+		return nil, err
+	}
+	near, ok := conn.(*net.UDPConn)
+	if !ok {
+		p.far.Close()
+		conn.Close()
+		return nil, fmt.Errorf("dial returned a %T", conn)
+	}
+	p.near = near
+	deadline, _ := ctx.Deadline()
+	_ = p.near.SetDeadline(deadline)
+	_ = p.far.SetDeadline(deadline)
+	return p, nil
+}
+
+// Close closes both sockets.
+func (p *udpPair) Close() {
+	p.near.Close()
+	p.far.Close()
+}
+
+// exchange sends one datagram there and back.
+func (p *udpPair) exchange(size int) error {
+	want, got := make([]byte, size), make([]byte, 1<<16)
+	_, _ = p.random.Read(want)
+	if _, err := p.near.Write(want); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	n, peer, err := p.far.ReadFromUDPAddrPort(got)
+	if err != nil || !bytes.Equal(got[:n], want) {
+		return errors.Join(fmt.Errorf("on the way there: received %d bytes", n), err)
+	}
+	if _, err := p.far.WriteToUDPAddrPort(want, peer); err != nil {
+		return fmt.Errorf("send back: %w", err)
+	}
+	if n, err = p.near.Read(got); err != nil || !bytes.Equal(got[:n], want) {
+		return errors.Join(fmt.Errorf("on the way back: received %d bytes", n), err)
+	}
+	return nil
+}
+
+func (p *udpPair) segments(size, n int) error {
+	if err := setSegmentSize(p.near, size); err != nil {
+		return fmt.Errorf("set UDP_SEGMENT: %w", err)
+	}
+	all := make([]byte, size*n)
+	_, _ = p.random.Read(all)
+	if _, err := p.near.Write(all); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	got := make([]byte, 1<<16)
+	for i := range n {
+		length, _, err := p.far.ReadFromUDPAddrPort(got)
+		if err != nil || !bytes.Equal(got[:length], all[i*size:(i+1)*size]) {
+			return errors.Join(fmt.Errorf("datagram %d: received %d bytes", i, length), err)
+		}
+	}
+	return nil
+}
