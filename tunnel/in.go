@@ -224,7 +224,7 @@ func (l *inLoop) deliver() {
 		}
 		l.count.Delivered += uint64(s.Frames)
 		l.count.DeliveredBytes += uint64(s.Bytes)
-		if p := l.arrived[min(i, len(l.arrived)-1)].peer; p != run.peer {
+		if p := l.arrived[s.First].peer; p != run.peer {
 			run.addIn()
 			run = peerRun{peer: p}
 		}

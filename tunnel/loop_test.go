@@ -337,3 +337,22 @@ type failingPort struct {
 }
 
 func (p *failingPort) ReadFrame([]byte, *virtio.Header, bool) (int, error) { return 0, p.err }
+
+// Frames of two peers that come in one batch, interleaved and joined, count
+// for the peer that sent them.
+func TestInCountsJoinedFramesForTheirPeers(t *testing.T) {
+	three := joined(2, 100)
+	three.Data = nil
+	for i := range 2 {
+		three.Data = append(three.Data, encapsulated(tcpFrame(ownMAC, peerThree.MAC, "10.5.3.9", "10.5.1.5", 100, uint32(i*100), false))...)
+	}
+	three.From = peerThree.VTEP
+	later := joined(5, 100)
+	later.Data = later.Data[3*later.GSOSize:] // segments 3 and 4 of the flow
+	p, u := &fakePort{takes: Offloads{Csum: true, TCP4: true}}, &fakeUnderlay{datagrams: []Datagram{joined(3, 100), three, later}}
+	stats := run(t, p, u, nil)
+	got := []uint64{stats.Peers[0].InFrames, stats.Peers[1].InFrames}
+	if want := []uint64{5, 2}; !slices.Equal(got, want) || stats.In.Delivered != 7 || len(p.written) != 2 {
+		t.Errorf("frames by peer %v, want %v; delivered %d in %d writes, want 7 in 2", got, want, stats.In.Delivered, len(p.written))
+	}
+}

@@ -19,6 +19,9 @@ type Super struct {
 	// Frames is how many frames were joined, 1 for a frame that passed alone;
 	// Bytes is the sum of their lengths as they were added.
 	Frames, Bytes int
+	// First says which Add since Reset, counted from 0, the super-frame began
+	// with, so that the caller knows whose frame it is.
+	First int
 }
 
 // CoalescerOptions says what the TAP takes as super-frames. The zero value
@@ -55,8 +58,9 @@ const (
 //
 // It allocates only while batches get larger than any before.
 type Coalescer struct {
-	opts CoalescerOptions
-	out  []Super
+	opts  CoalescerOptions
+	out   []Super
+	added int // since Reset
 
 	// open has the flows that may still grow; live is a bit for each one in
 	// use, last the one that grew last.
@@ -81,6 +85,7 @@ func NewCoalescer(o CoalescerOptions) *Coalescer {
 // frame's memory is borrowed until Reset; v itself is not kept. Super-frames
 // and frames with NEEDS_CSUM pass alone.
 func (c *Coalescer) Add(v *packet.View, h virtio.Header) {
+	c.added++
 	if !c.candidate(v, h) {
 		if c.live != 0 {
 			c.sealFlowsOf(v)
@@ -119,13 +124,13 @@ func (c *Coalescer) Supers() []Super {
 
 // Reset forgets all frames, for the next batch.
 func (c *Coalescer) Reset() {
-	c.out, c.live = c.out[:0], 0
+	c.out, c.live, c.added = c.out[:0], 0, 0
 	c.listsUsed, c.headsUsed = 0, 0
 }
 
 // alone puts a frame out by itself and returns its index.
 func (c *Coalescer) alone(v *packet.View, h virtio.Header) int {
-	c.out = append(c.out, Super{Virtio: h, Head: v.Frame, Frames: 1, Bytes: len(v.Frame)})
+	c.out = append(c.out, Super{Virtio: h, Head: v.Frame, Frames: 1, Bytes: len(v.Frame), First: c.added - 1})
 	return len(c.out) - 1
 }
 
