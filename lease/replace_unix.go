@@ -11,9 +11,18 @@ import (
 )
 
 // replaceFile writes the file at path, mode 0644, at once and for good: it is
-// on the disk before it has its name.
+// on the disk before it has its name. renameio.WriteFile would keep the mode of
+// a file that is there already, whoever gave it.
 func replaceFile(path string, b []byte) error {
-	return renameio.WriteFile(path, b, 0o644,
+	f, err := renameio.NewPendingFile(path,
 		renameio.WithStaticPermissions(0o644),
 		renameio.WithTempDir(filepath.Dir(path)))
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup() // nothing, once it has been renamed
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
 }

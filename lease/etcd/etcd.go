@@ -2,20 +2,37 @@
 
 // Package etcd is the store of production: leases in etcd v3. It is the only
 // package that imports the etcd client.
+//
+// The client is told to notice a dead connection and to make a new one quickly,
+// every call ends in bounded time, and what goes wrong is said in words that
+// name the endpoint and what to look at: the client itself says "context
+// deadline exceeded" whether a cable is out or a certificate is wrong.
 package etcd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
+	"path"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"vxtap/lease"
 )
 
 // Config says which etcd, and as whom.
 type Config struct {
-	// Endpoints are URLs, http or https but not both. https is verified with
-	// CAFile, or with the system's roots where there is none.
+	// Endpoints are URLs, http or https but not both; unix and unixs sockets
+	// too. https is verified with CAFile, or with the system's roots where
+	// there is none. Where the scheme is left out it is https if any of the
+	// three files is given.
 	Endpoints []string
 	Prefix    string // of the network, as "/coreos.com/network"
 	CAFile    string // PEM; alone, or with a client certificate
@@ -25,15 +42,175 @@ type Config struct {
 	Password  string
 }
 
+const (
+	// callTimeout bounds a call of one key, listTimeout one that may carry
+	// megabytes over a slow line.
+	callTimeout = 5 * time.Second
+	listTimeout = 15 * time.Second
+	// firstTimeout is for calls before etcd ever answered: somebody is
+	// watching a start, and wants to know early what is wrong.
+	firstTimeout = 2 * time.Second
+
+	// A dead peer is noticed after pingEvery + pingTimeout. gRPC allows no
+	// less than 10 s, and etcd answers more than one ping in 5 s by hanging up.
+	pingEvery   = 10 * time.Second
+	pingTimeout = 3 * time.Second
+	// redialMost bounds the wait between attempts to connect (gRPC's own
+	// default is two minutes, for which nobody would learn of a new host).
+	redialMost = time.Second
+)
+
 // Store implements lease.Store over etcd.
-type Store struct{ lease.Store }
+type Store struct {
+	base      string // the prefix with a slash behind
+	endpoints []endpoint
+	tls       *tls.Config // nil: no endpoint speaks TLS
+	user      string
+	log       *slog.Logger
+
+	config clientv3.Config
+	ctx    context.Context // ends at Close, and with it everything the client does
+	cancel context.CancelFunc
+	turn   chan struct{}    // holds a token while somebody makes the client
+	client *clientv3.Client // made by the first call; guarded by turn
+
+	reached atomic.Bool // etcd has answered at least once
+	probed  diagnosis
+}
+
+var _ lease.Store = (*Store)(nil)
 
 // Open makes a client from c. It does not wait for etcd: an error is a fault
 // of c itself or of a file that it names, in one line. The Store must be
-// closed. log may be nil.
+// closed; it ends with ctx, too. log may be nil.
 func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
-	return nil, errors.New("not built yet")
+	s, err := open(ctx, c, log)
+	if err != nil {
+		return nil, fmt.Errorf("etcd: %w", err)
+	}
+	return s, nil
 }
 
-// Close ends all calls and closes the connections.
-func (s *Store) Close() error { return nil }
+func open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if (c.Username == "") != (c.Password == "") {
+		return nil, errors.New("a user name needs a password and a password needs a user name: give both or neither")
+	}
+	files := c.CAFile != "" || c.CertFile != "" || c.KeyFile != ""
+	endpoints, err := parseEndpoints(c.Endpoints, files)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{base: basePath(c.Prefix), endpoints: endpoints, user: c.Username, log: log, turn: make(chan struct{}, 1)}
+	switch {
+	case endpoints[0].tls:
+		if s.tls, err = clientTLS(c); err != nil {
+			return nil, err
+		}
+	case files:
+		log.Warn("certificates are not used: the endpoints are http", "reason", "write https:// in the endpoints to use them")
+	}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.config = s.clientConfig(c)
+	return s, nil
+}
+
+// basePath joins as flannel does, with path.Join.
+func basePath(prefix string) string {
+	p := path.Join(prefix, "x")
+	return strings.TrimSuffix(p, "x")
+}
+
+func (s *Store) clientConfig(c Config) clientv3.Config {
+	urls := make([]string, len(s.endpoints))
+	for i, e := range s.endpoints {
+		urls[i] = e.url
+	}
+	return clientv3.Config{
+		Endpoints:            urls,
+		TLS:                  s.tls,
+		Username:             c.Username,
+		Password:             c.Password,
+		DialTimeout:          callTimeout, // of the login, which is all that it is used for
+		DialKeepAliveTime:    pingEvery,
+		DialKeepAliveTimeout: pingTimeout,
+		Logger:               bridge(s.log),
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: redialMost},
+			MinConnectTimeout: 3 * time.Second,
+		})},
+	}
+}
+
+// Path returns key as it stands in etcd.
+func (s *Store) Path(key string) string { return s.base + key }
+
+// Close ends all calls and closes the connections. No call may be made after
+// it.
+func (s *Store) Close() error {
+	s.cancel()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if s.client == nil {
+		return nil
+	}
+	err := s.client.Close()
+	if errors.Is(err, context.Canceled) {
+		return nil // we did that ourselves, a moment ago
+	}
+	return err
+}
+
+// connect returns the client, and makes it first if need be: with a user name
+// the client logs in while it is being made, and fails if it cannot.
+func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if s.client != nil {
+		return s.client, nil
+	}
+	if err := s.ctx.Err(); err != nil {
+		return nil, err
+	}
+	// The client keeps the context that it is made with for life, so that it
+	// must be ours; but until it is made, the caller's counts too.
+	life, cancel := context.WithCancel(s.ctx)
+	stop := context.AfterFunc(ctx, cancel)
+	config := s.config
+	config.Context = life
+	c, err := clientv3.New(config)
+	if !stop() && err == nil { // the caller gave up in that very moment
+		_ = c.Close()
+		err = ctx.Err()
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	s.client = c
+	return c, nil
+}
+
+// call runs f against etcd within limit and explains its error.
+func (s *Store) call(ctx context.Context, limit time.Duration, f func(context.Context, *clientv3.Client) error) error {
+	if s.user == "" && !s.reached.Load() {
+		limit = min(limit, firstTimeout)
+	}
+	timed, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	c, err := s.connect(timed)
+	if err == nil {
+		err = f(timed, c)
+	}
+	if err == nil {
+		s.reached.Store(true)
+		return nil
+	}
+	return s.explain(ctx, err)
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lease
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// diff compares structs that hold addresses.
+func diff(got, want any) string {
+	return cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty())
+}
+
+func mustConfig(t testing.TB, s string) Config {
+	t.Helper()
+	c, err := ParseConfig([]byte(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// usual is the config of most tests.
+const usual = `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}`
+
+func TestParseConfig(t *testing.T) {
+	vx := Backend{Type: "vxlan", VNI: 1, Port: 8472}
+	tests := []struct {
+		name string
+		in   string
+		want Config
+	}{
+		{"defaults of a /16, flannel's own vector", `{"Network": "10.3.0.0/16", "Backend": {"Type": "vxlan"}}`,
+			Config{EnableIPv4: true, Network: pfx("10.3.0.0/16"), SubnetLen: 24, SubnetMin: ip("10.3.1.0"), SubnetMax: ip("10.3.255.0"), Backend: vx}},
+		{"field names in any case", `{"network": "10.3.0.0/16", "BACKEND": {"type": "VXLAN", "directrouting": true}}`,
+			Config{EnableIPv4: true, Network: pfx("10.3.0.0/16"), SubnetLen: 24, SubnetMin: ip("10.3.1.0"), SubnetMax: ip("10.3.255.0"),
+				Backend: Backend{Type: "vxlan", VNI: 1, Port: 8472, DirectRouting: true}}},
+		{"host bits masked off", `{"Network": "10.3.4.5/16", "Backend": {"Type": "vxlan"}}`,
+			Config{EnableIPv4: true, Network: pfx("10.3.0.0/16"), SubnetLen: 24, SubnetMin: ip("10.3.1.0"), SubnetMax: ip("10.3.255.0"), Backend: vx}},
+		{"a /24 is cut in four", `{"Network": "10.3.7.0/24", "Backend": {"Type": "vxlan"}}`,
+			Config{EnableIPv4: true, Network: pfx("10.3.7.0/24"), SubnetLen: 26, SubnetMin: ip("10.3.7.64"), SubnetMax: ip("10.3.7.192"), Backend: vx}},
+		{"everything given", `{"EnableIPv4": true, "EnableNFTables": true, "Network": "10.3.0.0/16", "SubnetLen": 28, "SubnetMin": "10.3.5.16", "SubnetMax": "10.3.8.240",
+			"Backend": {"Type": "vxlan", "VNI": 16777215, "Port": 4789, "MTU": 9000, "GBP": true, "Learning": true}}`,
+			Config{EnableIPv4: true, EnableNFTables: true, Network: pfx("10.3.0.0/16"), SubnetLen: 28, SubnetMin: ip("10.3.5.16"), SubnetMax: ip("10.3.8.240"),
+				Backend: Backend{Type: "vxlan", VNI: 16777215, Port: 4789, MTU: 9000, GBP: true, Learning: true}}},
+		{"null is absent", `{"Network": "10.3.0.0/16", "SubnetLen": null, "EnableIPv4": null, "Backend": {"Type": "vxlan", "VNI": null}}`,
+			Config{EnableIPv4: true, Network: pfx("10.3.0.0/16"), SubnetLen: 24, SubnetMin: ip("10.3.1.0"), SubnetMax: ip("10.3.255.0"), Backend: vx}},
+		{"fields nobody knows, and one twice", `{"Network": "10.3.0.0/16", "Foo": 1, "network": "10.4.0.0/16", "Backend": {"Type": "vxlan", "Bar": {}}}`,
+			Config{EnableIPv4: true, Network: pfx("10.4.0.0/16"), SubnetLen: 24, SubnetMin: ip("10.4.1.0"), SubnetMax: ip("10.4.255.0"), Backend: vx,
+				Notes: []string{`network config: field "Foo" is unknown and ignored`, "network config: Network is there twice; the last one counts", `Backend: field "Bar" is unknown and ignored`}}},
+		{"dual stack goes on with its IPv4 half", `{"EnableIPv6": true, "Network": "10.3.0.0/16", "IPv6Network": "fc00::/48", "Backend": {"Type": "vxlan"}}`,
+			Config{EnableIPv4: true, EnableIPv6: true, Network: pfx("10.3.0.0/16"), SubnetLen: 24, SubnetMin: ip("10.3.1.0"), SubnetMax: ip("10.3.255.0"),
+				IPv6Network: pfx("fc00::/48"), IPv6SubnetLen: 64, IPv6SubnetMin: ip("fc00:0:0:1::"), IPv6SubnetMax: ip("fc00:0:0:ffff::"), Backend: vx,
+				Notes: []string{"EnableIPv6 is true: this program carries the IPv4 half of the network only, so far"}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := ParseConfig([]byte(tt.in))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := diff(got, tt.want); d != "" {
+				t.Errorf("(-want +got)\n%s", d)
+			}
+		})
+	}
+}
+
+func TestParseConfigRefuses(t *testing.T) {
+	const v = `"Backend": {"Type": "vxlan"}`
+	tests := []struct {
+		name string
+		in   string
+		want []string // parts of the message
+	}{
+		{"nothing", ``, []string{"it is empty"}},
+		{"half of it", "{\n  \"Network\": ", []string{"not JSON", "line 2, column 13"}},
+		{"something behind it", `{} x`, []string{"not JSON", "column 4"}},
+		{"no object", `[1]`, []string{"is not a JSON object"}},
+		{"no network", `{` + v + `}`, []string{"there is no Network"}},
+		{"network is no network", `{"Network": "10.5.0.0", ` + v + `}`, []string{`Network "10.5.0.0" is no network`}},
+		{"network is a number", `{"Network": 10, ` + v + `}`, []string{"Network is 10"}},
+		{"network is IPv6", `{"Network": "fd00::/48", ` + v + `}`, []string{"Network \"fd00::/48\" is no network"}},
+		{"network is IPv4-mapped", `{"Network": "::ffff:10.5.0.0/112", ` + v + `}`, []string{"is no network"}},
+		{"network is everything", `{"Network": "0.0.0.0/0", ` + v + `}`, []string{"whose addresses no host can have"}},
+		{"network is multicast", `{"Network": "239.0.0.0/16", ` + v + `}`, []string{"whose addresses no host can have"}},
+		{"network too small", `{"Network": "10.5.0.0/29", ` + v + `}`, []string{"too small"}},
+		{"subnet length not a number", `{"Network": "10.5.0.0/16", "SubnetLen": "24", ` + v + `}`, []string{`SubnetLen is "24"`, "whole number"}},
+		{"subnet length negative", `{"Network": "10.5.0.0/16", "SubnetLen": -1, ` + v + `}`, []string{"SubnetLen is -1"}},
+		{"subnet length of a host", `{"Network": "10.5.0.0/16", "SubnetLen": 31, ` + v + `}`, []string{"SubnetLen is 31", "at most 30"}},
+		{"subnets that do not fit four times", `{"Network": "10.5.0.0/16", "SubnetLen": 17, ` + v + `}`, []string{"put 18 or more"}},
+		{"min outside", `{"Network": "10.5.0.0/16", "SubnetMin": "10.6.0.0", ` + v + `}`, []string{"SubnetMin 10.6.0.0 is outside"}},
+		{"min not aligned", `{"Network": "10.5.0.0/16", "SubnetMin": "10.5.1.1", ` + v + `}`, []string{"put 10.5.1.0"}},
+		{"min above max, which flannel takes", `{"Network": "10.5.0.0/16", "SubnetMin": "10.5.9.0", "SubnetMax": "10.5.8.0", ` + v + `}`, []string{"no subnet to lease"}},
+		{"max is IPv6", `{"Network": "10.5.0.0/16", "SubnetMax": "fd00::", ` + v + `}`, []string{"SubnetMax"}},
+		{"no backend, where flanneld runs udp", `{"Network": "10.5.0.0/16"}`, []string{"there is no Backend", "udp backend"}},
+		{"backend is null", `{"Network": "10.5.0.0/16", "Backend": null}`, []string{"there is no Backend"}},
+		{"backend is a string", `{"Network": "10.5.0.0/16", "Backend": "vxlan"}`, []string{"Backend is not a JSON object"}},
+		{"backend without type", `{"Network": "10.5.0.0/16", "Backend": {"VNI": 1}}`, []string{"there is no Type", "unknown backend type"}},
+		{"another backend", `{"Network": "10.5.0.0/16", "Backend": {"Type": "host-gw"}}`, []string{`Type is "host-gw"`}},
+		{"VNI too large", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "VNI": 16777216}}`, []string{"VNI is 16777216"}},
+		{"VNI zero", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "VNI": 0}}`, []string{"VNI is 0"}},
+		{"port too large", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "Port": 65536}}`, []string{"Port is 65536"}},
+		{"MTU too small", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "MTU": 100}}`, []string{"MTU 100 is too small"}},
+		{"boolean in quotes", `{"Network": "10.5.0.0/16", "EnableIPv6": "true", ` + v + `}`, []string{`EnableIPv6 is "true": put true or false`}},
+		{"no IPv4", `{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd00::/48", ` + v + `}`, []string{"EnableIPv4 is false"}},
+		{"no stack at all", `{"EnableIPv4": false, ` + v + `}`, []string{"EnableIPv4 is false"}},
+		{"IPv6 without a network", `{"EnableIPv6": true, "Network": "10.5.0.0/16", ` + v + `}`, []string{"there is no IPv6Network"}},
+		{"IPv6 network too small", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/125", ` + v + `}`, []string{"IPv6Network"}},
+		{"several faults at once", `{"Network": "x", "SubnetLen": 99, "Backend": {"Type": "udp", "Port": -1}}`,
+			[]string{`Network "x"`, "SubnetLen is 99", `Type is "udp"`, "Port is -1"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := ParseConfig([]byte(tt.in))
+			if err == nil {
+				t.Fatal("got no error")
+			}
+			for _, part := range tt.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("got %q, want it to say %q", err, part)
+				}
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %q, want one line", err)
+			}
+		})
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte(usual))
+	f.Add([]byte(`{"EnableIPv6": true, "Network": "10.3.0.0/16", "IPv6Network": "fc00::/48", "SubnetMin": "10.3.1.0", "Backend": {"Type": "vxlan", "VNI": 7}}`))
+	f.Add([]byte(`{"Network": "10.5.0.0/16", "SubnetLen": 30, "SubnetMax": "10.5.255.252", "Backend": {"Type": "VXLAN", "MTU": 1500}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := ParseConfig(b)
+		if err != nil {
+			if s := err.Error(); strings.ContainsAny(s, "\n\r") || len(s) > 20000 {
+				t.Errorf("got %q, want one short line", s)
+			}
+			return
+		}
+		// A config that passes can be leased from.
+		switch {
+		case c.Network != c.Network.Masked() || !c.Network.Addr().Is4():
+			t.Errorf("Network %v is not masked IPv4", c.Network)
+		case !c.fitsIPv4(netip.PrefixFrom(c.SubnetMin, c.SubnetLen)) || !c.fitsIPv4(netip.PrefixFrom(c.SubnetMax, c.SubnetLen)):
+			t.Errorf("SubnetMin %v or SubnetMax %v cannot be leased", c.SubnetMin, c.SubnetMax)
+		case len(c.free(nil, 1)) != 1:
+			t.Error("an empty network has no free subnet")
+		case c.Backend.Type != "vxlan" || c.Backend.VNI == 0 || c.Backend.Port == 0:
+			t.Errorf("got backend %+v", c.Backend)
+		}
+	})
+}
+
+func ip(s string) netip.Addr    { return netip.MustParseAddr(s) }
+func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }

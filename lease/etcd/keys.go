@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/connectivity"
+
+	"vxtap/lease"
+)
+
+// List implements lease.Keys: one linearizable range read.
+func (s *Store) List(ctx context.Context, prefix string) (lease.Listing, error) {
+	var l lease.Listing
+	err := s.call(ctx, listTimeout, func(ctx context.Context, c *clientv3.Client) error {
+		resp, err := c.Get(ctx, s.base+prefix, clientv3.WithPrefix())
+		if err != nil {
+			return err
+		}
+		l.Revision = resp.Header.Revision
+		l.Pairs = make([]lease.Pair, len(resp.Kvs))
+		for i, kv := range resp.Kvs {
+			l.Pairs[i] = s.pair(kv)
+		}
+		return nil
+	})
+	if err != nil {
+		return lease.Listing{}, fmt.Errorf("read %s: %w", s.Path(prefix), err)
+	}
+	return l, nil
+}
+
+func (s *Store) pair(kv *mvccpb.KeyValue) lease.Pair {
+	return lease.Pair{
+		Key:      strings.TrimPrefix(string(kv.Key), s.base),
+		Value:    kv.Value,
+		Created:  kv.CreateRevision,
+		Revision: kv.ModRevision,
+		Grant:    lease.GrantID(kv.Lease),
+	}
+}
+
+// Put implements lease.Keys.
+func (s *Store) Put(ctx context.Context, key string, value []byte, ifRevision int64, grant lease.GrantID) (int64, error) {
+	put := clientv3.OpPut(s.base+key, string(value), clientv3.WithLease(clientv3.LeaseID(grant)))
+	rev, err := s.swap(ctx, key, ifRevision, put)
+	if err != nil {
+		return 0, fmt.Errorf("write %s: %w", s.Path(key), err)
+	}
+	return rev, nil
+}
+
+// Delete implements lease.Keys.
+func (s *Store) Delete(ctx context.Context, key string, ifRevision int64) error {
+	if _, err := s.swap(ctx, key, ifRevision, clientv3.OpDelete(s.base+key)); err != nil {
+		return fmt.Errorf("delete %s: %w", s.Path(key), err)
+	}
+	return nil
+}
+
+// swap does op if key is at revision; that of a key that does not exist is 0.
+func (s *Store) swap(ctx context.Context, key string, revision int64, op clientv3.Op) (int64, error) {
+	var rev int64
+	err := s.call(ctx, callTimeout, func(ctx context.Context, c *clientv3.Client) error {
+		resp, err := c.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(s.base+key), "=", revision)).Then(op).Commit()
+		if err != nil {
+			return err
+		}
+		if !resp.Succeeded {
+			return lease.ErrConflict
+		}
+		rev = resp.Header.Revision
+		return nil
+	})
+	return rev, err
+}
+
+// errHungUp is why a watch ends that has lost its connection.
+var errHungUp = errors.New("the connection to etcd broke")
+
+// errSilent is why a watch ends that etcd does not start.
+var errSilent = errors.New("etcd does not start the watch")
+
+// Watch implements lease.Keys. The client itself would resume a broken watch in
+// silence, for hours if need be; here it ends as soon as no endpoint is
+// connected, so that the caller knows, and reads everything afresh.
+func (s *Store) Watch(ctx context.Context, prefix string, from int64, deliver func(lease.Batch)) error {
+	if err := s.watch(ctx, prefix, from, deliver); err != nil {
+		return fmt.Errorf("watch %s: %w", s.Path(prefix), err)
+	}
+	return nil
+}
+
+func (s *Store) watch(ctx context.Context, prefix string, from int64, deliver func(lease.Batch)) error {
+	timed, done := context.WithTimeout(ctx, callTimeout)
+	c, err := s.connect(timed)
+	done()
+	if err != nil {
+		return s.explain(ctx, err)
+	}
+	// A member that lost its leader would go on and say nothing; this way it
+	// ends the watch, and the client finds another member.
+	wctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel(nil)
+	wg.Go(func() { hangUp(wctx, c, cancel) })
+
+	started := time.AfterFunc(callTimeout, func() { cancel(errSilent) })
+	defer started.Stop()
+	events := c.Watch(wctx, s.base+prefix, clientv3.WithPrefix(), clientv3.WithRev(from),
+		clientv3.WithCreatedNotify(), clientv3.WithProgressNotify())
+	for resp := range events {
+		started.Stop()
+		if err := resp.Err(); err != nil {
+			return s.explain(ctx, err)
+		}
+		deliver(s.batch(resp, from-1))
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if cause := context.Cause(wctx); cause != nil {
+		return cause
+	}
+	return errHungUp
+}
+
+// batch converts one message. Its Revision is that of the last event in it, not
+// the header's: etcd sends a watch that is behind its history in several
+// messages, each with the revision that the store has by now.
+func (s *Store) batch(resp clientv3.WatchResponse, before int64) lease.Batch {
+	b := lease.Batch{Revision: before, Events: make([]lease.Event, len(resp.Events))}
+	if resp.IsProgressNotify() {
+		b.Revision = resp.Header.Revision
+	}
+	for i, ev := range resp.Events {
+		b.Events[i] = lease.Event{Pair: s.pair(ev.Kv), Deleted: ev.Type == clientv3.EventTypeDelete}
+		b.Revision = ev.Kv.ModRevision
+	}
+	return b
+}
+
+// hangUp cancels a watch when no endpoint is connected any more.
+func hangUp(ctx context.Context, c *clientv3.Client, cancel context.CancelCauseFunc) {
+	conn := c.ActiveConnection()
+	for {
+		state := conn.GetState()
+		if !conn.WaitForStateChange(ctx, state) {
+			return // ctx ended
+		}
+		if state == connectivity.Ready {
+			cancel(errHungUp)
+			return
+		}
+	}
+}
