@@ -158,9 +158,19 @@ func FuzzCoalesce(f *testing.F) {
 			bytesIn += len(frame)
 		}
 		supers := c.Supers()
-		for _, s := range supers {
+		for i, s := range supers {
 			frames -= s.Frames
 			bytesIn -= s.Bytes
+			if i > 0 && s.First <= supers[i-1].First {
+				t.Fatalf("super-frame %d begins with frame %d, the one before with %d", i, s.First, supers[i-1].First)
+			}
+			begin, got := in[s.First], s.Head
+			if s.Frames > 1 {
+				begin, got = begin[len(s.Head):], s.Payloads[0]
+			}
+			if !bytes.Equal(begin, got) {
+				t.Fatalf("super-frame %d does not begin with frame %d", i, s.First)
+			}
 		}
 		if frames != 0 || bytesIn != 0 {
 			t.Fatalf("%d frames and %d bytes did not come out", frames, bytesIn)

@@ -18,6 +18,7 @@ import (
 // checksum of its own, so that nothing under test checks itself.
 type spec struct {
 	tagged, v6, udp bool
+	dstMAC          byte // its last byte
 
 	tos       uint8
 	flowLabel uint32
@@ -44,7 +45,7 @@ var timestamps = []byte{1, 1, 8, 10, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0
 // tcp4 is an ordinary data segment.
 func tcp4(payload []byte) spec {
 	return spec{
-		ttl: 64, id: 1000, df: true, srcHost: 1, dstHost: 2, sport: 40000, dport: 5201,
+		dstMAC: 2, ttl: 64, id: 1000, df: true, srcHost: 1, dstHost: 2, sport: 40000, dport: 5201,
 		seq: 1 << 20, ack: 77, flags: packet.ACK, window: 502, tcpOptions: timestamps, payload: payload,
 	}
 }
@@ -56,7 +57,7 @@ func tcp6(payload []byte) spec {
 }
 
 func udp4(payload []byte) spec {
-	return spec{udp: true, ttl: 64, id: 1000, df: true, srcHost: 1, dstHost: 2, sport: 40000, dport: 443, payload: payload}
+	return spec{udp: true, dstMAC: 2, ttl: 64, id: 1000, df: true, srcHost: 1, dstHost: 2, sport: 40000, dport: 443, payload: payload}
 }
 
 func udp6(payload []byte) spec {
@@ -172,7 +173,7 @@ func (s spec) ipHeader() []byte {
 
 // raw returns the frame with check as its transport checksum field.
 func (s spec) raw(check uint16) []byte {
-	b := []byte{0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0, 1}
+	b := []byte{0x02, 0, 0, 0, 0, s.dstMAC, 0x02, 0, 0, 0, 0, 1}
 	if s.tagged {
 		b = append(b, 0x81, 0, 0x20, 100)
 	}
