@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/urfave/cli/v2"
+)
+
+// runVxtap runs the program in this process.
+func runVxtap(t *testing.T, env []string, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status = run(t.Context(), append([]string{"vxtap"}, args...), env, &out, &errs)
+	return status, out.String(), errs.String()
+}
+
+func TestUsageErrors(t *testing.T) {
+	tests := []struct {
+		name string
+		args string
+		env  string
+		want string
+	}{
+		{name: "unknown flag", args: "-frobnicate", want: "unknown flag -frobnicate: vxtap -help lists the flags"},
+		{name: "unknown flag, nearly right", args: "--etcd-endpoint=http://x:1", want: "unknown flag -etcd-endpoint: did you mean -etcd-endpoints?"},
+		{name: "flag without its value", args: "-etcd-prefix", want: "-etcd-prefix needs a value: write -etcd-prefix=VALUE"},
+		{name: "switch with a word", args: "-ip-masq=maybe", want: `-ip-masq: "maybe" is not true or false`},
+		{name: "switch with its value apart", args: "-ip-masq false", want: `unexpected argument "false": to set a switch, write it with =, as -ip-masq=false`},
+		{name: "unknown command", args: "statsu", want: `unknown command "statsu": did you mean status?`},
+		{name: "unknown command, like none", args: "run", want: `unknown command "run": there are status, version, help`},
+		{name: "argument after flags", args: "-v=1 10.5.0.0/16", want: `unknown command "10.5.0.0/16": there are status, version, help`},
+		{name: "argument of a command", args: "status flannel.1", want: `unexpected argument "flannel.1": vxtap status takes flags only`},
+		{name: "unknown flag of a command", args: "status -output=json", want: "unknown flag -output: vxtap -help lists the flags"},
+		{name: "unknown format", args: "status -o yaml", want: `-o: "yaml" is not one of table, json`},
+		{name: "daemon's flag before a command", args: "-run-dir /tmp status", want: "-run-dir is before the command: write vxtap status first, then its flags"},
+		{name: "margin of zero", args: "-subnet-lease-renew-margin=0", want: `-subnet-lease-renew-margin: "0" is not a whole number from 1 to 1439`},
+		{name: "margin of a day", args: "-subnet-lease-renew-margin=1440", want: `-subnet-lease-renew-margin: "1440" is not a whole number from 1 to 1439`},
+		{name: "margin with a unit", args: "-subnet-lease-renew-margin=60m", want: `-subnet-lease-renew-margin: "60m" is not a whole number from 1 to 1439`},
+		{name: "public address of the wrong family", args: "-public-ip=fd00::1", want: `-public-ip: "fd00::1" is not an IPv4 address, as 192.0.2.7`},
+		{name: "public address that nobody can reach", args: "-public-ip=0.0.0.0", want: "-public-ip: 0.0.0.0 is no address at which other hosts could reach this one"},
+		{name: "pattern that is none", args: "-iface-regex=eth[", want: "-iface-regex: error parsing regexp: missing closing ]: `[`"},
+		{name: "unknown policy", args: "-source-check=lax", want: `-source-check: "lax" is not one of strict, log, off`},
+		{name: "unknown offload mode", args: "-offload=on", want: `-offload: "on" is not one of auto, off`},
+		{name: "unknown log format", args: "-log-format=xml", want: `-log-format: "xml" is not one of text, json`},
+		{name: "log level that is no number", args: "-v=debug", want: `-v: "debug" is not a whole number of 0 or more`},
+		{name: "port out of range", args: "-healthz-port=65536", want: `-healthz-port: "65536" is not a whole number from 0 to 65535`},
+		{name: "health address that is none", args: "-healthz-port=1 -healthz-ip=localhost", want: `-healthz-ip: "localhost" is not an IP address, as 0.0.0.0`},
+		{name: "number that has no effect", args: "-iptables-resync=often", want: `-iptables-resync: "often" is not a whole number of 0 or more`},
+		{name: "endpoint that is no URL", args: "-etcd-endpoints=http://a:2379,ftp://b", want: "-etcd-endpoints: entry 2 is not a URL such as http://10.0.0.1:2379"},
+		{name: "endpoint with a login", args: "-etcd-endpoints=http://root:hunter2@a:2379", want: "-etcd-endpoints: entry 1 has a login in its URL: use -etcd-username and -etcd-password"},
+		{name: "endpoint with a login that does not parse", args: "-etcd-endpoints=http://root:hunter2@a:x", want: "-etcd-endpoints: entry 1 is not a URL such as http://10.0.0.1:2379"},
+		{name: "no endpoint", args: "-etcd-endpoints=,", want: "-etcd-endpoints: has no URL: leave it out for the default"},
+		{name: "certificate without key", args: "-etcd-certfile=a", want: "-etcd-certfile: a certificate and its key go together: give -etcd-certfile and -etcd-keyfile, or neither"},
+		{name: "name without password", args: "-etcd-username=a", want: "-etcd-username: name and password go together: give -etcd-username and -etcd-password, or neither"},
+		{name: "Kubernetes", args: "-kube-subnet-mgr", want: "-kube-subnet-mgr: leases come from etcd only, so far: leave it out and set -etcd-endpoints"},
+		{name: "bad number in the environment", env: "VXTAP_HEALTHZ_PORT=http", want: `VXTAP_HEALTHZ_PORT: "http" is not a whole number from 0 to 65535`},
+		{name: "bad switch in the environment", env: "FLANNELD_IP_MASQ=ja", want: `FLANNELD_IP_MASQ: "ja" is not true or false`},
+		{name: "two faults", args: "-offload=on -v=x", want: `-offload: "on" is not one of auto, off; -v: "x" is not a whole number of 0 or more`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			status, stdout, stderr := runVxtap(t, strings.Fields(tt.env), strings.Fields(tt.args)...)
+			if want := "vxtap: " + tt.want + "\n"; stderr != want {
+				t.Errorf("got %q on standard error, want %q", stderr, want)
+			}
+			if status != exitUsage || stdout != "" {
+				t.Errorf("got status %d and %q on standard output, want %d and nothing", status, stdout, exitUsage)
+			}
+		})
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	tests := []struct {
+		name           string
+		args           string
+		stdout, stderr string // how they begin; "": empty
+	}{
+		{"help", "-help", "vxtap makes this host", ""},
+		{"help with two dashes", "--help", "vxtap makes this host", ""},
+		{"short help", "-h", "vxtap makes this host", ""},
+		{"help command", "help", "vxtap makes this host", ""},
+		{"help of a command", "status -help", "vxtap status shows", ""},
+		{"version where flanneld prints it", "--version", "", "vxtap "},
+		{"version command", "version", "vxtap ", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			status, stdout, stderr := runVxtap(t, nil, strings.Fields(tt.args)...)
+			if status != exitOK {
+				t.Errorf("got status %d, want 0", status)
+			}
+			if !strings.HasPrefix(stdout, tt.stdout) || (tt.stdout == "" && stdout != "") {
+				t.Errorf("got %q on standard output, want %q", stdout, tt.stdout)
+			}
+			if !strings.HasPrefix(stderr, tt.stderr) || (tt.stderr == "" && stderr != "") {
+				t.Errorf("got %q on standard error, want %q", stderr, tt.stderr)
+			}
+		})
+	}
+}
+
+func TestHelpNamesEveryFlag(t *testing.T) {
+	_, help, _ := runVxtap(t, nil, "-help")
+	for _, name := range flagNames(daemonFlags()) {
+		if !strings.Contains(help, "\n  -"+name+" ") && !strings.Contains(help, "\n  -"+name+"\n") {
+			t.Errorf("help does not name -%s", name)
+		}
+	}
+	for line := range strings.Lines(help) {
+		if len(line) > helpWidth+1 {
+			t.Errorf("line is longer than %d: %q", helpWidth, line)
+		}
+	}
+}
+
+// flanneldFlags are those of flannel v0.28.9, main.go, with their defaults.
+var flanneldFlags = map[string]string{
+	"etcd-endpoints": "http://127.0.0.1:4001,http://127.0.0.1:2379", "etcd-prefix": "/coreos.com/network",
+	"etcd-keyfile": "", "etcd-certfile": "", "etcd-cafile": "", "etcd-username": "", "etcd-password": "",
+	"kube-subnet-mgr": "false", "kube-api-url": "", "kube-annotation-prefix": "flannel.alpha.coreos.com", "kubeconfig-file": "",
+	"net-config-path": "/etc/kube-flannel/net-conf.json", "set-node-network-unavailable": "true",
+	"iface": "[]", "iface-regex": "[]", "iface-can-reach": "", "subnet-file": "/run/flannel/subnet.env",
+	"public-ip": "", "public-ipv6": "", "subnet-lease-renew-margin": "60",
+	"ip-masq": "false", "ip-masq-fully-random-disable": "false", "ip-blackhole-route": "false",
+	"iptables-resync": "5", "iptables-forward-rules": "true",
+	"healthz-ip": "0.0.0.0", "healthz-port": "0", "version": "false",
+	"v": "0", "vmodule": "", "log_backtrace_at": "",
+}
+
+func TestFlanneldsFlags(t *testing.T) {
+	got := make(map[string]string)
+	for _, f := range daemonFlags() {
+		name := f.Names()[0]
+		if _, ok := flanneldFlags[name]; !ok {
+			continue
+		}
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			got[name] = f.Value
+		case *cli.StringSliceFlag:
+			got[name] = "[]"
+		case *cli.BoolFlag:
+			got[name] = "false"
+			if f.Value {
+				got[name] = "true"
+			}
+		}
+	}
+	if diff := cmp.Diff(flanneldFlags, got); diff != "" {
+		t.Errorf("flags and defaults (-flanneld +vxtap):\n%s", diff)
+	}
+}
+
+func TestNearest(t *testing.T) {
+	names := []string{"iface", "iface-regex", "etcd-prefix", "v"}
+	tests := []struct{ name, in, want string }{
+		{"a letter missing", "ifac", "iface"},
+		{"two letters swapped", "iafce", "iface"},
+		{"far from all", "public", ""},
+		{"empty", "", "v"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, _ := nearest(tt.in, names); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestOneLine(t *testing.T) {
+	got := oneLine("a: b\n\nc\x1b[2J\rd\n")
+	if want := "a: b; c?[2J?d"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// parse runs only the part of the program that makes settings of arguments.
+func parse(t *testing.T, args, env []string) (settings, error) {
+	t.Helper()
+	var s settings
+	var out bytes.Buffer
+	app := newApp(env, &out, &out)
+	app.Commands = nil
+	app.Action = func(c *cli.Context) (err error) {
+		s, err = readSettings(c, env)
+		return err
+	}
+	err := app.RunContext(context.Background(), slices.Concat([]string{"vxtap"}, args))
+	return s, err
+}

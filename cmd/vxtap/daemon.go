@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"vxtap/lease"
+	"vxtap/lease/etcd"
+	"vxtap/tunnel/host"
+)
+
+// phase is how far the daemon has come.
+type phase string
+
+const (
+	phaseWaiting  phase = "waiting for etcd and the network config"
+	phaseStarting phase = "setting up"
+	phaseReady    phase = "ready"
+	phaseStopping phase = "stopping"
+)
+
+// daemon is one run of vxtap without a subcommand.
+type daemon struct {
+	settings
+	log      *slog.Logger
+	started  time.Time
+	uplink   host.Uplink
+	vtep     netip.Addr // the address in our lease
+	registry *lease.Registry
+
+	phase   atomic.Value            // phase
+	segment atomic.Pointer[segment] // nil while none stands; read by status and metrics
+}
+
+// runDaemon runs until ctx ends, and then returns nil, or until something
+// fails for good. Whatever it set up is gone when it returns, but for the
+// lease and the subnet file, which are this host's the next time as well.
+func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
+	if err := host.Preflight(); err != nil {
+		return err
+	}
+	uplink, err := host.FindUplink(s.uplink)
+	if err != nil {
+		return err
+	}
+	d := &daemon{settings: s, log: log, started: time.Now(), uplink: uplink, vtep: s.publicIP}
+	d.phase.Store(phaseWaiting)
+	if !d.vtep.IsValid() {
+		d.vtep = uplink.Addr
+	}
+	d.announce()
+
+	// Before anything waits: a port that is taken should be known at once, and
+	// whoever probes the health of a daemon that waits should get an answer.
+	health, err := d.listenHealth()
+	if err != nil {
+		return err
+	}
+	store, err := etcd.Open(ctx, s.etcd, log)
+	if err != nil {
+		if health != nil {
+			health.Close()
+		}
+		return err
+	}
+	d.registry = lease.New(store, lease.Options{RenewMargin: s.renewMargin, Log: log})
+	return errors.Join(d.serve(ctx, health), store.Close())
+}
+
+// announce is the first line of the log, and what else the operator should
+// know before anything happens.
+func (d *daemon) announce() {
+	d.log.Info("vxtap starts", "version", version(), "interface", d.uplink.Name, "address", d.uplink.Addr,
+		"vtep", d.vtep, "mtu", d.uplink.MTU, "endpoints", d.etcd.Endpoints, "prefix", d.etcd.Prefix)
+	if len(d.idle) > 0 {
+		d.log.Warn("flags without effect so far", "flags", strings.Join(d.idle, ", "))
+	}
+	if d.etcd.CAFile != "" && !strings.HasPrefix(d.etcd.Endpoints[0], "https://") {
+		d.log.Warn("certificates are given, but the endpoints are not https: they are not used")
+	}
+}
+
+// serve runs the health server, if there is one, and the segments.
+//
+// Shutdown goes the way back. When ctx ends, /readyz turns to 503 and systemd
+// is told; the switch delivers what it has read and its loops end; renewing
+// and watching end, with the lease left in etcd; the admin socket's file goes;
+// the TAP is closed, and the kernel drops address, route and neighbour with
+// it; then the UDP sockets, and last, in runDaemon, the connection to etcd.
+// The health server ends on its own, at any point of this.
+func (d *daemon) serve(ctx context.Context, health net.Listener) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if health != nil {
+		mux := http.NewServeMux()
+		d.handleHealth(mux)
+		g.Go(func() error { return serveHTTP(ctx, health, mux, d.log) })
+	}
+	g.Go(func() error { return d.runSegments(ctx) })
+	g.Go(func() error {
+		<-ctx.Done()
+		d.phase.Store(phaseStopping)
+		d.notify(sd.SdNotifyStopping)
+		return nil
+	})
+	return g.Wait()
+}
+
+// runSegments opens a segment and runs it, and another one when the lease
+// moved to another subnet or the network config changed under it.
+func (d *daemon) runSegments(ctx context.Context) error {
+	config, err := d.registry.Config(ctx)
+	for err == nil {
+		d.phase.CompareAndSwap(phaseWaiting, phaseStarting)
+		err = d.runSegment(ctx, config)
+		if moved, ok := errors.AsType[*movedError](err); ok {
+			config, err = moved.config, nil
+		}
+	}
+	if ctx.Err() != nil {
+		return nil // whatever failed, failed because of that
+	}
+	return err
+}
+
+func (d *daemon) runSegment(ctx context.Context, config lease.Config) error {
+	s, err := openSegment(ctx, d, config)
+	if err != nil {
+		return err
+	}
+	d.segment.Store(s)
+	err = s.run(ctx)
+	d.segment.Store(nil)
+	return errors.Join(err, s.close())
+}
+
+// ready tells everybody that frames are being forwarded. It is only said when
+// the subnet file is there, since whoever waits for us reads it next.
+func (d *daemon) ready() {
+	if d.phase.CompareAndSwap(phaseStarting, phaseReady) {
+		d.notify(sd.SdNotifyReady)
+	}
+}
+
+// notify tells systemd, where it asked to be told.
+func (d *daemon) notify(state string) {
+	if _, err := sd.SdNotify(false, state); err != nil {
+		d.log.Warn("systemd cannot be told", "state", state, "error", err)
+	}
+}
+
+// serveHTTP serves h on l until ctx ends. It closes l.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve %s: %w", l.Addr(), err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		// An answer under way may finish; nobody may hold up the exit.
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 300*time.Millisecond)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			return server.Close()
+		}
+		return nil
+	})
+	return g.Wait()
+}

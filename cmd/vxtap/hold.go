@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"vxtap/lease"
+)
+
+// movedError says that this host's place in the network is another one now: a
+// segment has to be opened for it.
+type movedError struct {
+	config lease.Config
+}
+
+func (e *movedError) Error() string { return "the lease or the network config changed" }
+
+// hold keeps the lease until ctx ends. A lease that is lost is acquired again,
+// where flanneld exits: as long as the subnet stays the same, nothing else
+// needs to change and traffic goes on.
+func (s *segment) hold(ctx context.Context) error {
+	// Whoever keeps deleting our key must not make us write to etcd all day.
+	again := rate.NewLimiter(rate.Every(10*time.Second), 3)
+	for {
+		own := *s.own.Load()
+		err := s.d.registry.Keep(ctx, own)
+		if !errors.Is(err, lease.ErrLost) {
+			return err
+		}
+		s.log.Warn("lease lost, acquiring again", "subnet", own.Subnet, "error", err)
+		if again.Wait(ctx) != nil {
+			return nil // ctx ended
+		}
+		if err := s.acquireAgain(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *segment) acquireAgain(ctx context.Context) error {
+	before := s.own.Load()
+	config, err := s.d.registry.Config(ctx)
+	if err != nil {
+		return err
+	}
+	if !s.fits(config) {
+		s.log.Warn("the network config changed, starting afresh")
+		return &movedError{config: config}
+	}
+	own, err := s.d.registry.Acquire(ctx, config, lease.Request{
+		PublicIP: s.d.vtep,
+		MAC:      s.mac,
+		Previous: before.Subnet,
+	})
+	if err != nil {
+		return err
+	}
+	if own.Subnet != before.Subnet {
+		s.log.Warn("the subnet is another one now, starting afresh", "subnet", own.Subnet, "before", before.Subnet)
+		return &movedError{config: config}
+	}
+	s.own.Store(&own)
+	s.log.Info("lease acquired again", "subnet", own.Subnet)
+	return nil
+}
+
+// fits reports whether the segment can go on under config.
+func (s *segment) fits(config lease.Config) bool {
+	return config.Network == s.config.Network && config.Backend == s.config.Backend
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"vxtap/tunnel"
+)
+
+// The names of the metrics. All of them come from one Status, so that a scrape
+// and vxtap status never disagree.
+const (
+	metricReceived        = "vxtap_frames_received_total"
+	metricReceivedBytes   = "vxtap_bytes_received_total"
+	metricDelivered       = "vxtap_frames_delivered_total"
+	metricDeliveredBytes  = "vxtap_bytes_delivered_total"
+	metricDrops           = "vxtap_drops_total"
+	metricFlagged         = "vxtap_flagged_total"
+	metricPeerFrames      = "vxtap_peer_frames_total"
+	metricPeerBytes       = "vxtap_peer_bytes_total"
+	metricPeers           = "vxtap_peers"
+	metricRejectedKeys    = "vxtap_rejected_keys"
+	metricLeaseExpiry     = "vxtap_lease_expiry_seconds"
+	metricEtcdConnected   = "vxtap_etcd_connected"
+	metricReady           = "vxtap_ready"
+	metricSocketOverflows = "vxtap_socket_overflows_total"
+	metricTAPOverflows    = "vxtap_tap_overflows_total"
+	metricBuildInfo       = "vxtap_build_info"
+)
+
+// The values of the label direction.
+const (
+	directionOut = "out"
+	directionIn  = "in"
+)
+
+// newMetrics returns a registry of its own, with what status tells and what
+// the Go runtime and the operating system tell of the process.
+func newMetrics(status func(time.Time) Status) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(
+		newStatusCollector(status),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return r
+}
+
+// statusCollector turns a Status into metrics at every scrape.
+type statusCollector struct {
+	status func(time.Time) Status
+	descs  map[string]*prometheus.Desc
+}
+
+func newStatusCollector(status func(time.Time) Status) *statusCollector {
+	c := &statusCollector{status: status, descs: make(map[string]*prometheus.Desc)}
+	add := func(name, help string, labels ...string) {
+		c.descs[name] = prometheus.NewDesc(name, help, labels, nil)
+	}
+	add(metricReceived, "Frames that the switch took in. Always the sum of those delivered and dropped.", "direction")
+	add(metricReceivedBytes, "Bytes of the frames that the switch took in.", "direction")
+	add(metricDelivered, "Frames that the switch delivered.", "direction")
+	add(metricDeliveredBytes, "Bytes of the frames that the switch delivered.", "direction")
+	add(metricDrops, "Frames that the switch dropped.", "direction", "reason")
+	add(metricFlagged, "Frames that passed only because a check is set to log.", "direction", "reason")
+	add(metricPeerFrames, "Frames delivered to (out) and from (in) a peer.", "peer", "direction")
+	add(metricPeerBytes, "Bytes of the frames delivered to (out) and from (in) a peer.", "peer", "direction")
+	add(metricPeers, "Hosts that frames can go to.")
+	add(metricRejectedKeys, "Leases in etcd that were left out.")
+	add(metricLeaseExpiry, "Seconds until this host's lease ends unless it is renewed.")
+	add(metricEtcdConnected, "Whether etcd answered last time.")
+	add(metricReady, "Whether frames are being forwarded.")
+	add(metricSocketOverflows, "Datagrams that found the socket's buffer full.")
+	add(metricTAPOverflows, "Frames that found the TAP's queue full.")
+	add(metricBuildInfo, "Always 1; the labels tell the build.", "version", "goversion")
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range c.descs {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
+	now := time.Now()
+	s := c.status(now)
+	counter := func(name string, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(c.descs[name], prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(name string, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(c.descs[name], prometheus.GaugeValue, v, labels...)
+	}
+	gauge(metricBuildInfo, 1, s.Version, runtime.Version())
+	gauge(metricEtcdConnected, oneIf(s.Etcd.Connected))
+	gauge(metricReady, oneIf(s.State == string(phaseReady)))
+	if s.Lease.Expires != nil { // none yet, or a reservation, which never ends
+		gauge(metricLeaseExpiry, s.Lease.Left)
+	}
+	if s.Device == "" {
+		return // no switch yet: there is nothing to count
+	}
+	gauge(metricPeers, float64(len(s.Peers)))
+	gauge(metricRejectedKeys, float64(len(s.Rejected)))
+	counter(metricSocketOverflows, s.SocketOverflows)
+	counter(metricTAPOverflows, s.TAPOverflows)
+	collectDirection(counter, directionOut, s.Out)
+	collectDirection(counter, directionIn, s.In)
+	for _, p := range s.Peers {
+		peer := p.Subnet.String()
+		counter(metricPeerFrames, p.OutFrames, peer, directionOut)
+		counter(metricPeerFrames, p.InFrames, peer, directionIn)
+		counter(metricPeerBytes, p.OutBytes, peer, directionOut)
+		counter(metricPeerBytes, p.InBytes, peer, directionIn)
+	}
+}
+
+func collectDirection(counter func(string, uint64, ...string), direction string, d DirectionStatus) {
+	counter(metricReceived, d.Received, direction)
+	counter(metricReceivedBytes, d.ReceivedBytes, direction)
+	counter(metricDelivered, d.Delivered, direction)
+	counter(metricDeliveredBytes, d.DeliveredBytes, direction)
+	// Every reason, those that never occurred as well: a rate needs a zero to
+	// start from.
+	for r := range tunnel.NumReasons {
+		counter(metricDrops, d.Drops[r.String()], direction, r.String())
+	}
+	for reason, n := range d.Flagged {
+		counter(metricFlagged, n, direction, reason)
+	}
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

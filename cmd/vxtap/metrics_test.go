@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"vxtap/tunnel"
+)
+
+func TestMetricsLint(t *testing.T) {
+	problems, err := testutil.GatherAndLint(newMetrics(func(time.Time) Status { return busyStatus() }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "vxtap_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	c := newStatusCollector(func(time.Time) Status { return busyStatus() })
+	want := `
+# HELP vxtap_drops_total Frames that the switch dropped.
+# TYPE vxtap_drops_total counter
+`
+	for _, direction := range []string{"in", "out"} {
+		for r := range tunnel.NumReasons {
+			n := map[string]string{"out no-peer": "7", "out broadcast": "3", "in not-a-peer": "1"}[direction+" "+r.String()]
+			if n == "" {
+				n = "0"
+			}
+			want += `vxtap_drops_total{direction="` + direction + `",reason="` + r.String() + `"} ` + n + "\n"
+		}
+	}
+	want += `
+# HELP vxtap_flagged_total Frames that passed only because a check is set to log.
+# TYPE vxtap_flagged_total counter
+vxtap_flagged_total{direction="in",reason="foreign-source"} 2
+# HELP vxtap_frames_received_total Frames that the switch took in. Always the sum of those delivered and dropped.
+# TYPE vxtap_frames_received_total counter
+vxtap_frames_received_total{direction="in"} 5
+vxtap_frames_received_total{direction="out"} 1000
+# HELP vxtap_lease_expiry_seconds Seconds until this host's lease ends unless it is renewed.
+# TYPE vxtap_lease_expiry_seconds gauge
+vxtap_lease_expiry_seconds 83520
+# HELP vxtap_peer_bytes_total Bytes of the frames delivered to (out) and from (in) a peer.
+# TYPE vxtap_peer_bytes_total counter
+vxtap_peer_bytes_total{direction="in",peer="10.5.100.0/24"} 0
+vxtap_peer_bytes_total{direction="in",peer="10.5.9.0/24"} 900
+vxtap_peer_bytes_total{direction="out",peer="10.5.100.0/24"} 0
+vxtap_peer_bytes_total{direction="out",peer="10.5.9.0/24"} 6.3999e+07
+# HELP vxtap_peers Hosts that frames can go to.
+# TYPE vxtap_peers gauge
+vxtap_peers 2
+# HELP vxtap_tap_overflows_total Frames that found the TAP's queue full.
+# TYPE vxtap_tap_overflows_total counter
+vxtap_tap_overflows_total 4
+`
+	err := testutil.CollectAndCompare(c, strings.NewReader(want), metricDrops, metricFlagged, metricReceived,
+		metricLeaseExpiry, metricPeerBytes, metricPeers, metricTAPOverflows)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// Before there is a switch there is nothing to count, and a reservation has no
+// end: neither is a zero.
+func TestMetricsWhileWaiting(t *testing.T) {
+	c := newStatusCollector(func(time.Time) Status { return Status{State: string(phaseWaiting)} })
+	for name, want := range map[string]int{metricBuildInfo: 1, metricEtcdConnected: 1, metricReady: 1, metricLeaseExpiry: 0, metricDrops: 0, metricPeers: 0} {
+		if got := testutil.CollectAndCount(c, name); got != want {
+			t.Errorf("got %d of %s, want %d", got, name, want)
+		}
+	}
+	if err := prometheus.NewPedanticRegistry().Register(c); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	d := &daemon{}
+	mux := http.NewServeMux()
+	d.handleHealth(mux)
+	tests := []struct {
+		name   string
+		phase  phase
+		path   string
+		status int
+		body   string
+	}{
+		{"waiting lives", phaseWaiting, "/healthz", 200, "vxtap is running\n"},
+		{"waiting is not ready", phaseWaiting, "/readyz", 503, "vxtap is not ready: waiting for etcd and the network config\n"},
+		{"ready", phaseReady, "/readyz", 200, "vxtap is ready\n"},
+		{"stopping is not ready", phaseStopping, "/readyz", 503, "vxtap is not ready: stopping\n"},
+		{"another path", phaseReady, "/", 404, "404 page not found\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d.phase.Store(tt.phase)
+			w := httptest.NewRecorder()
+			mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, tt.path, nil))
+			if w.Code != tt.status || w.Body.String() != tt.body {
+				t.Errorf("got %d %q, want %d %q", w.Code, w.Body, tt.status, tt.body)
+			}
+		})
+	}
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"vxtap/lease"
+	"vxtap/tunnel"
+)
+
+// peersOf is the one place where a lease becomes a peer. Which leases may is
+// decided in lease.Snapshot.Select; what a peer is, in package tunnel. The two
+// know nothing of each other.
+func peersOf(s lease.Selection) []tunnel.Peer {
+	peers := make([]tunnel.Peer, len(s.Peers))
+	for i, l := range s.Peers {
+		peers[i] = tunnel.Peer{Subnet: l.Subnet, VTEP: l.Attrs.PublicIP, MAC: l.Attrs.MAC}
+	}
+	return peers
+}

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"vxtap/encap/ether"
+	"vxtap/encap/vxlan"
+	"vxtap/lease"
+	"vxtap/tunnel"
+	"vxtap/tunnel/host"
+	"vxtap/tunnel/tap"
+	"vxtap/tunnel/underlay"
+)
+
+// segment is one VNI on this host for as long as its subnet and the network
+// config stay what they are. All but own and view is set before run.
+type segment struct {
+	d      *daemon
+	log    *slog.Logger
+	config lease.Config
+	device string
+	mac    ether.MAC
+	mtu    int // of the device
+
+	underlay *underlay.Conn
+	tap      *tap.Device
+	admin    *adminSocket
+	sw       *tunnel.Switch
+
+	own   atomic.Pointer[lease.Lease] // our lease; after run began it changes only in its times
+	fresh bool                        // this start created own
+	view  atomic.Pointer[lease.Selection]
+
+	closers []func() error // undo what was opened, last first
+}
+
+// openSegment does everything up to the subnet file, in this order:
+//
+//   - what can be refused without asking anybody comes before the lease, so
+//     that a host that cannot take part takes no subnet;
+//   - the subnet file comes last, since whoever waits for it starts containers
+//     as soon as it is there.
+//
+// When a step fails, the ones before it are undone, a lease that this very
+// start created included.
+func openSegment(ctx context.Context, d *daemon, config lease.Config) (*segment, error) {
+	s := &segment{
+		d:      d,
+		log:    d.log.With("device", deviceName(config.Backend.VNI)),
+		config: config,
+		device: deviceName(config.Backend.VNI),
+	}
+	s.view.Store(&lease.Selection{})
+	for _, step := range []func(context.Context) error{
+		s.check,
+		s.chooseMAC,
+		s.openUnderlay,
+		s.openTAP,
+		s.openAdmin,
+		s.acquire,
+		s.openSwitch,
+		s.setUpHost,
+		s.writeSubnetFile,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, s.abandon(ctx))
+		}
+	}
+	return s, nil
+}
+
+// deviceName is flannel's name for the device of a VNI.
+func deviceName(vni vxlan.VNI) string { return fmt.Sprintf("flannel.%d", vni) }
+
+// check looks whether the way is free, and says what in the config is not
+// going to be as the operator may expect.
+func (s *segment) check(context.Context) error {
+	for _, note := range s.config.Notes {
+		s.log.Warn("network config", "reason", note)
+	}
+	b, up := s.config.Backend, s.d.uplink
+	if b.DirectRouting {
+		s.log.Warn("network config", "reason", "DirectRouting is not there yet: all peers are reached through the tunnel")
+	}
+	outer := up.MTU
+	if b.MTU != 0 {
+		outer = b.MTU
+	}
+	if outer > up.MTU {
+		s.log.Warn("Backend.MTU is more than the interface carries: large packets will be lost",
+			"interface", up.Name, "mtu", up.MTU, "configured", outer)
+	}
+	s.mtu = outer - vxlan.OverheadIPv4
+	for _, a := range []netip.Addr{up.Addr, s.d.vtep} {
+		if s.config.Network.Contains(a) {
+			return fmt.Errorf("address %s of this host lies inside the overlay's Network %s, so that the tunnel would carry itself: "+
+				"choose another interface with -iface, or another Network", a, s.config.Network)
+		}
+	}
+	if err := host.CheckFree(s.device, b.Port, up.Addr); err != nil {
+		return err
+	}
+	return checkAdmin(s.d.runDir, s.device)
+}
+
+// chooseMAC takes the MAC that our lease names already: peers keep sending to
+// it, and a restart changes nothing for them. A random one otherwise.
+func (s *segment) chooseMAC(ctx context.Context) error {
+	own, held, err := s.d.registry.Own(ctx, s.d.vtep)
+	if err != nil {
+		return err
+	}
+	s.own.Store(&own)
+	s.mac = own.Attrs.MAC
+	if !held || s.mac.IsZero() || s.mac.IsMulticast() {
+		s.mac = ether.RandomMAC()
+	}
+	return nil
+}
+
+func (s *segment) openUnderlay(context.Context) error {
+	conn, err := underlay.Open(underlay.Config{
+		Local:   netip.AddrPortFrom(s.d.uplink.Addr, s.config.Backend.Port),
+		Offload: s.d.offload,
+		Log:     s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.underlay = conn
+	s.closers = append(s.closers, conn.Close)
+	return nil
+}
+
+func (s *segment) openTAP(context.Context) error {
+	dev, err := tap.Open(tap.Config{Name: s.device, MAC: s.mac, Offload: s.d.offload, Log: s.log})
+	if err != nil {
+		return err
+	}
+	s.tap = dev
+	s.closers = append(s.closers, dev.Close)
+	return nil
+}
+
+// openAdmin comes after the TAP: only one process can have the device, so only
+// one can be putting its socket there.
+func (s *segment) openAdmin(context.Context) error {
+	a, err := listenAdmin(s.d.runDir, s.device)
+	if err != nil {
+		return err
+	}
+	s.admin = a
+	s.closers = append(s.closers, a.Close)
+	return nil
+}
+
+func (s *segment) acquire(ctx context.Context) error {
+	previous, err := lease.ReadSubnetEnv(s.d.subnetFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("the subnet file cannot be read", "path", s.d.subnetFile, "error", err)
+	}
+	own, err := s.d.registry.Acquire(ctx, s.config, lease.Request{
+		PublicIP: s.d.vtep,
+		MAC:      s.mac,
+		Previous: previous.Subnet,
+	})
+	if err != nil {
+		return err
+	}
+	held := s.own.Swap(&own)
+	// A lease of ours that Own left out, because its value made no sense, was
+	// there before as well: taking it up changed it.
+	s.fresh = own.Created != held.Created && own.Created == own.Revision
+	return nil
+}
+
+func (s *segment) openSwitch(context.Context) error {
+	sw, err := tunnel.New(tunnel.Config{
+		VNI:       s.config.Backend.VNI,
+		MAC:       s.mac,
+		RouterMAC: routerMAC(s.mac),
+		Subnet:    s.own.Load().Subnet,
+		MTU:       s.mtu,
+		GBP:       s.config.Backend.GBP,
+		Port:      s.tap,
+		Underlay:  s.underlay,
+		Checks:    s.d.checks,
+		Log:       s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.sw = sw
+	return nil
+}
+
+// routerMAC returns the MAC of the gateway, which only this host's kernel and
+// switch ever see. It must differ from the device's own, or the kernel would
+// keep the frames.
+func routerMAC(device ether.MAC) ether.MAC {
+	device[0] |= 0x02 // locally administered
+	device[5] ^= 0x01
+	return device
+}
+
+func (s *segment) setUpHost(context.Context) error {
+	subnet := s.own.Load().Subnet
+	return host.Apply(host.Plan{
+		Device:    s.device,
+		MAC:       s.mac,
+		MTU:       s.mtu,
+		Addr:      netip.PrefixFrom(subnet.Addr(), subnet.Addr().BitLen()),
+		Network:   s.config.Network,
+		RouterMAC: routerMAC(s.mac),
+		Log:       s.log,
+	})
+}
+
+func (s *segment) writeSubnetFile(context.Context) error {
+	env := lease.SubnetEnv{
+		Network: s.config.Network,
+		Subnet:  s.own.Load().Subnet,
+		MTU:     s.mtu,
+		IPMasq:  s.d.ipMasq,
+	}
+	return env.WriteFile(s.d.subnetFile)
+}
+
+// run forwards frames, follows the leases and keeps our own until ctx ends or
+// one of these fails for good.
+func (s *segment) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.sw.Run(ctx) })
+	g.Go(func() error { return s.d.registry.Watch(ctx, s.publish) })
+	g.Go(func() error { return s.hold(ctx) })
+	g.Go(func() error { return serveHTTP(ctx, s.admin, s.d.adminHandler(), s.log) })
+	s.d.ready()
+	s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.mac,
+		"mtu", s.mtu, "offloads", slices.Concat(s.tap.Offloads(), s.underlay.Offloads()))
+	return g.Wait()
+}
+
+// publish hands a new state of all leases to the switch.
+func (s *segment) publish(all lease.Snapshot) {
+	now := all.Select(s.config, *s.own.Load())
+	s.sw.SetPeers(peersOf(now))
+	before := s.view.Swap(&now)
+	if len(now.Peers) != len(before.Peers) {
+		s.log.Info("peers", "peers", len(now.Peers), "before", len(before.Peers))
+	}
+	for _, r := range now.Rejected {
+		if !slices.Contains(before.Rejected, r) {
+			s.log.Warn("left out", "key", r.Key, "reason", r.Reason)
+		}
+	}
+}
+
+// close undoes what openSegment did, but for the lease and the subnet file.
+func (s *segment) close() error {
+	var errs []error
+	for _, c := range slices.Backward(s.closers) {
+		errs = append(errs, c())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
+
+// abandon undoes a start that failed, the lease included if it was created for
+// it: a host that does not come up must not use up subnets. ctx may have
+// ended.
+func (s *segment) abandon(ctx context.Context) error {
+	err := s.close()
+	if !s.fresh {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	return errors.Join(err, s.d.registry.Release(ctx, *s.own.Load()))
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/urfave/cli/v2"
+)
+
+func showFlags() []cli.Flag {
+	return []cli.Flag{
+		textFlag("o", "table", "`FORMAT` table, for people, or json, for programs"),
+		textFlag("run-dir", defaultRunDir, "`DIR` of the daemon's socket"),
+		textFlag("device", "", "`NAME` of the daemon's device, as flannel.1, where several daemons run"),
+	}
+}
+
+// statusCommand is vxtap status.
+func statusCommand(c *cli.Context, env []string) error {
+	if err := errors.Join(flagsBefore(c), noArguments(c)); err != nil {
+		return err
+	}
+	format := c.String("o")
+	if format != "table" && format != "json" {
+		return usagef("-o: %q is not one of table, json", format)
+	}
+	dir := c.String("run-dir")
+	if _, v := fromEnvironment(env, "run-dir"); v != "" && !c.IsSet("run-dir") {
+		dir = v
+	}
+	ctx, cancel := context.WithTimeout(c.Context, 10*time.Second)
+	defer cancel()
+	s, err := askDaemon(ctx, dir, c.String("device"))
+	if err != nil {
+		return err
+	}
+	if format == "json" {
+		return writeJSON(c.App.Writer, s)
+	}
+	return showStatus(c.App.Writer, s, time.Now())
+}
+
+// askDaemon finds the daemon's socket in dir and asks it.
+func askDaemon(ctx context.Context, dir, device string) (Status, error) {
+	if device != "" {
+		return explainAsk(ctx, socketPath(dir, device))
+	}
+	paths, err := filepath.Glob(filepath.Join(dir, "*"+socketSuffix))
+	if err != nil {
+		return Status{}, fmt.Errorf("look for sockets in %s: %w", dir, err)
+	}
+	switch len(paths) {
+	case 0:
+		if _, err := os.ReadDir(dir); errors.Is(err, os.ErrPermission) {
+			return Status{}, fmt.Errorf("%s may not be read: run as root", dir)
+		}
+		return Status{}, fmt.Errorf("no vxtap runs here: there is no socket in %s; a daemon that still waits for etcd has none", dir)
+	case 1:
+		return explainAsk(ctx, paths[0])
+	}
+	var devices []string
+	for _, p := range paths {
+		devices = append(devices, strings.TrimSuffix(filepath.Base(p), socketSuffix))
+	}
+	return Status{}, fmt.Errorf("several daemons have a socket in %s: choose one with -device, of %s", dir, strings.Join(devices, ", "))
+}
+
+func explainAsk(ctx context.Context, path string) (Status, error) {
+	s, err := fetchStatus(ctx, path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return Status{}, fmt.Errorf("no vxtap runs here: there is no socket %s", path)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return Status{}, fmt.Errorf("no vxtap runs here: %s was left by one that died", path)
+	case errors.Is(err, os.ErrPermission):
+		return Status{}, fmt.Errorf("%s may not be opened: run as root", path)
+	case err != nil:
+		return Status{}, fmt.Errorf("ask the daemon: %w", err)
+	}
+	return s, nil
+}
+
+// showStatus writes s for people.
+func showStatus(w io.Writer, s Status, now time.Time) error {
+	var b strings.Builder
+	showHead(&b, s, now)
+	showPeers(&b, s.Peers)
+	showTraffic(&b, s)
+	showRejected(&b, s)
+	// Whatever strangers wrote into etcd must not reach the terminal raw.
+	lines := strings.Split(b.String(), "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimRight(printable(l), " ")
+	}
+	_, err := io.WriteString(w, strings.Join(lines, "\n"))
+	return err
+}
+
+func showHead(b *strings.Builder, s Status, now time.Time) {
+	fmt.Fprintf(b, "%s: %s\n", s.Device, s.State)
+	t := newTable()
+	row := func(name, format string, args ...any) {
+		t.AppendRow(table.Row{"  " + name, fmt.Sprintf(format, args...)})
+	}
+	row("subnet", "%s of %s, %s", s.Subnet, s.Network, leaseEnd(s.Lease, now))
+	row("VTEP", "%s port %d, %s, VNI %d", s.VTEP, s.Port, s.MAC, s.VNI)
+	row("interface", "%s, %s, MTU %d inside the tunnel", s.Interface, s.Address, s.MTU)
+	row("etcd", "%s", etcdLine(s.Etcd, now))
+	row("", "%s, prefix %s", strings.Join(s.Etcd.Endpoints, " "), s.Etcd.Prefix)
+	if s.Etcd.LastError != "" {
+		row("", "last error: %s", s.Etcd.LastError)
+	}
+	if s.Lease.Conflict != "" {
+		row("conflict", "%s", s.Lease.Conflict)
+	}
+	row("offloads", "TAP %s; UDP %s", words(s.Offloads.TAP), words(s.Offloads.UDP))
+	row("checks", "source %s, inner source %s", s.Checks.Source, s.Checks.InnerSource)
+	row("daemon", "%s, pid %d, up %s", s.Version, s.PID, duration(time.Duration(s.Uptime*float64(time.Second))))
+	fmt.Fprintln(b, t.Render())
+}
+
+func showPeers(b *strings.Builder, peers []PeerStatus) {
+	if len(peers) == 0 {
+		b.WriteString("\nNo peers.\n")
+		return
+	}
+	t := newTable(4, 5, 6, 7)
+	t.AppendHeader(table.Row{"PEER", "VTEP", "MAC", "FRAMES OUT", "BYTES OUT", "FRAMES IN", "BYTES IN"})
+	for _, p := range peers {
+		t.AppendRow(table.Row{p.Subnet, p.VTEP, p.MAC, p.OutFrames, size(p.OutBytes), p.InFrames, size(p.InBytes)})
+	}
+	fmt.Fprintf(b, "\n%s\n", t.Render())
+}
+
+func showTraffic(b *strings.Builder, s Status) {
+	t := newTable(2, 3, 4, 5, 6)
+	t.AppendHeader(table.Row{"TRAFFIC", "RECEIVED", "BYTES", "DELIVERED", "BYTES", "DROPPED", "BY REASON"})
+	for _, d := range []struct {
+		name string
+		DirectionStatus
+	}{{"out", s.Out}, {"in", s.In}} {
+		t.AppendRow(table.Row{d.name, d.Received, size(d.ReceivedBytes), d.Delivered, size(d.DeliveredBytes), d.Dropped, reasons(d.Drops)})
+	}
+	fmt.Fprintf(b, "\n%s\n", t.Render())
+	if flagged := reasons(s.In.Flagged); flagged != "" {
+		fmt.Fprintf(b, "Passed only because a check is set to log: %s.\n", flagged)
+	}
+	if s.SocketOverflows+s.TAPOverflows > 0 {
+		fmt.Fprintf(b, "Lost before they could be received: %d datagrams (socket full), %d frames (TAP full).\n", s.SocketOverflows, s.TAPOverflows)
+	}
+}
+
+func showRejected(b *strings.Builder, s Status) {
+	if s.OtherBackend > 0 {
+		fmt.Fprintf(b, "\nHosts with another backend, not reachable from here: %d.\n", s.OtherBackend)
+	}
+	if len(s.Rejected) == 0 {
+		return
+	}
+	t := newTable()
+	t.AppendHeader(table.Row{"LEFT OUT", "WHY"})
+	for _, r := range s.Rejected {
+		t.AppendRow(table.Row{printable(r.Key), printable(r.Reason)})
+	}
+	fmt.Fprintf(b, "\n%s\n", t.Render())
+}
+
+// newTable has columns and no lines, so that it can be read by people and cut
+// by awk. right are the columns to align right, from 1.
+func newTable(right ...int) table.Writer {
+	t := table.NewWriter()
+	t.SetStyle(table.Style{
+		Box:     table.BoxStyle{PaddingRight: "  "},
+		Options: table.OptionsNoBordersAndSeparators,
+	})
+	var columns []table.ColumnConfig
+	for _, n := range right {
+		columns = append(columns, table.ColumnConfig{Number: n, Align: text.AlignRight, AlignHeader: text.AlignRight})
+	}
+	t.SetColumnConfigs(columns)
+	return t
+}
+
+func leaseEnd(l LeaseStatus, now time.Time) string {
+	if l.Expires == nil {
+		return "reserved, never expires"
+	}
+	left := l.Expires.Sub(now)
+	if left <= 0 {
+		return "lease expired " + duration(-left) + " ago"
+	}
+	return "lease ends in " + duration(left) + " unless renewed"
+}
+
+func etcdLine(e EtcdStatus, now time.Time) string {
+	state := "connected"
+	if !e.Connected {
+		state = "not connected"
+	}
+	contact := "never answered"
+	if e.LastContact != nil {
+		contact = "last answer " + duration(now.Sub(*e.LastContact)) + " ago"
+	}
+	return state + ", " + contact
+}
+
+// reasons lists counts, the largest first.
+func reasons(counts map[string]uint64) string {
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		if counts[a] != counts[b] {
+			if counts[a] > counts[b] {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	for i, n := range names {
+		names[i] = fmt.Sprintf("%s %d", n, counts[n])
+	}
+	return strings.Join(names, ", ")
+}
+
+func words(w []string) string {
+	if len(w) == 0 {
+		return "none"
+	}
+	return strings.Join(w, " ")
+}
+
+// duration is d in its two largest units: "23h 12m", "3m 7s", "0s".
+func duration(d time.Duration) string {
+	s := int64(d.Round(time.Second) / time.Second)
+	switch {
+	case s >= 24*3600:
+		return fmt.Sprintf("%dd %dh", s/(24*3600), s/3600%24)
+	case s >= 3600:
+		return fmt.Sprintf("%dh %dm", s/3600, s/60%60)
+	case s >= 60:
+		return fmt.Sprintf("%dm %ds", s/60, s%60)
+	}
+	return fmt.Sprintf("%ds", max(0, s))
+}
+
+// size is n bytes with a unit: "512 B", "1.5 kB", "23.4 GB".
+func size(n uint64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, unit := float64(n), 0
+	for v >= 1000 && unit < len("kMGTPE") {
+		v /= 1000
+		unit++
+	}
+	return fmt.Sprintf("%.1f %cB", v, "kMGTPE"[unit-1])
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"net/netip"
+	"os"
+	"time"
+
+	"vxtap/encap/ether"
+	"vxtap/tunnel"
+	"vxtap/tunnel/host"
+)
+
+// Status is what the daemon tells about itself: the JSON of /v1/status on its
+// socket, and of vxtap status -o json. Fields are added, never renamed. It
+// holds no secrets.
+type Status struct {
+	Version string    `json:"version"`        // of the daemon
+	PID     int       `json:"pid"`            // of the daemon
+	Started time.Time `json:"started"`        // by the daemon's clock
+	Uptime  float64   `json:"uptime_seconds"` // since Started
+	State   string    `json:"state"`          // "waiting for etcd and the network config", "setting up", "ready" or "stopping"
+
+	Device    string         `json:"device"`    // of the TAP
+	VNI       uint32         `json:"vni"`       // of the segment
+	Network   netip.Prefix   `json:"network"`   // the whole overlay
+	Subnet    netip.Prefix   `json:"subnet"`    // this host's part of it
+	VTEP      netip.Addr     `json:"vtep"`      // the address in the lease, at which others reach this host
+	Port      uint16         `json:"port"`      // UDP, of all hosts
+	MAC       ether.MAC      `json:"mac"`       // of this host's VTEP
+	MTU       int            `json:"mtu"`       // of the TAP, in bytes
+	Interface string         `json:"interface"` // that carries the tunnel
+	Address   netip.Addr     `json:"address"`   // that it is bound to; not VTEP behind NAT
+	Offloads  OffloadsStatus `json:"offloads"`
+	Checks    ChecksStatus   `json:"checks"`
+
+	Lease LeaseStatus `json:"lease"`
+	Etcd  EtcdStatus  `json:"etcd"`
+
+	Out DirectionStatus `json:"out"` // from the TAP to the underlay
+	In  DirectionStatus `json:"in"`  // from the underlay to the TAP
+	// Loss that the kernel counts, before a frame or datagram is received.
+	SocketOverflows uint64 `json:"socket_overflows"` // datagrams that found the socket's buffer full
+	TAPOverflows    uint64 `json:"tap_overflows"`    // frames that found the TAP's queue full
+
+	Peers        []PeerStatus  `json:"peers"`         // in the order of their subnets
+	Rejected     []RejectedKey `json:"rejected"`      // leases that were left out
+	OtherBackend int           `json:"other_backend"` // leases of hosts that run another backend of flannel's; no fault
+}
+
+// OffloadsStatus says which offloads are in use right now.
+type OffloadsStatus struct {
+	TAP []string `json:"tap"` // "csum", "tso4", "tso6", "ecn", "uso4", "uso6"
+	UDP []string `json:"udp"` // "udp-segment", "udp-gro"
+}
+
+// ChecksStatus says how strict the switch is: "strict", "log" or "off".
+type ChecksStatus struct {
+	Source      string `json:"source"`       // of the outer source address
+	InnerSource string `json:"inner_source"` // of the inner one
+}
+
+// LeaseStatus is this host's lease.
+type LeaseStatus struct {
+	Key      string     `json:"key"`          // below the prefix
+	Expires  *time.Time `json:"expires"`      // unless it is renewed; null: a reservation, never
+	Left     float64    `json:"left_seconds"` // until then; 0 of a reservation
+	Conflict string     `json:"conflict"`     // who else writes to our key, "" if nobody does
+}
+
+// EtcdStatus is how the daemon stands with etcd.
+type EtcdStatus struct {
+	Connected   bool       `json:"connected"` // it answered last time
+	Endpoints   []string   `json:"endpoints"`
+	Prefix      string     `json:"prefix"`
+	LastError   string     `json:"last_error"`   // kept after etcd is back; "" if there was none
+	LastContact *time.Time `json:"last_contact"` // of the last answer; null: none yet
+}
+
+// DirectionStatus counts the frames that went one way. Received is always
+// Delivered plus Dropped. A super-frame counts as one; bytes are of the inner
+// Ethernet frames.
+type DirectionStatus struct {
+	Received       uint64            `json:"received"`
+	ReceivedBytes  uint64            `json:"received_bytes"`
+	Delivered      uint64            `json:"delivered"`
+	DeliveredBytes uint64            `json:"delivered_bytes"`
+	Dropped        uint64            `json:"dropped"` // the sum of Drops
+	Drops          map[string]uint64 `json:"drops"`   // by reason; reasons that never occurred are left out
+	Flagged        map[string]uint64 `json:"flagged"` // by reason: passed only because the check is set to log
+}
+
+// PeerStatus is one peer, and the frames delivered to and from it.
+type PeerStatus struct {
+	Subnet    netip.Prefix `json:"subnet"`
+	VTEP      netip.Addr   `json:"vtep"`
+	MAC       ether.MAC    `json:"mac"`
+	OutFrames uint64       `json:"out_frames"`
+	OutBytes  uint64       `json:"out_bytes"`
+	InFrames  uint64       `json:"in_frames"`
+	InBytes   uint64       `json:"in_bytes"`
+}
+
+// RejectedKey is a key in etcd that no peer came from.
+type RejectedKey struct {
+	Key    string `json:"key"` // below the prefix, as found: anybody may have written it
+	Reason string `json:"reason"`
+}
+
+// status returns the present state. Anyone may call it at any time; what is
+// not known yet has its zero value.
+func (d *daemon) status(now time.Time) Status {
+	s := Status{
+		Version:   version(),
+		PID:       os.Getpid(),
+		Started:   d.started.UTC().Truncate(time.Millisecond),
+		Uptime:    now.Sub(d.started).Seconds(),
+		State:     string(d.phase.Load().(phase)),
+		VTEP:      d.vtep,
+		Interface: d.uplink.Name,
+		Address:   d.uplink.Addr,
+		Checks:    ChecksStatus{Source: d.checks.Source.String(), InnerSource: d.checks.InnerSource.String()},
+		Etcd:      EtcdStatus{Endpoints: d.etcd.Endpoints, Prefix: d.etcd.Prefix},
+	}
+	s.Peers, s.Rejected = []PeerStatus{}, []RejectedKey{} // [] in JSON, not null
+	if seg := d.segment.Load(); seg != nil {
+		s.addSegment(seg)
+	}
+	s.addRegistry(d, now)
+	return s
+}
+
+func (s *Status) addRegistry(d *daemon, now time.Time) {
+	r := d.registry.Status()
+	s.Etcd.Connected = r.Connected
+	s.Etcd.LastError = r.LastError
+	s.Etcd.LastContact = unlessZero(r.LastContact)
+	s.Lease.Conflict = r.Conflict
+	if !r.LeaseExpires.IsZero() { // newer than what addSegment knows
+		s.Lease.Expires = unlessZero(r.LeaseExpires)
+	}
+	if s.Lease.Expires != nil {
+		s.Lease.Left = max(0, s.Lease.Expires.Sub(now).Seconds())
+	}
+}
+
+func (s *Status) addSegment(seg *segment) {
+	own := seg.own.Load()
+	s.Device = seg.device
+	s.VNI = uint32(seg.config.Backend.VNI)
+	s.Network = seg.config.Network
+	s.Subnet = own.Subnet
+	s.Port = seg.config.Backend.Port
+	s.MAC = seg.mac
+	s.MTU = seg.mtu
+	s.Lease.Key, s.Lease.Expires = own.Key, unlessZero(own.Expires)
+	s.Offloads = OffloadsStatus{TAP: seg.tap.Offloads(), UDP: seg.underlay.Offloads()}
+
+	st := seg.sw.Stats()
+	s.Out, s.In = directionStatus(&st.Out), directionStatus(&st.In)
+	s.SocketOverflows = st.SocketOverflows
+	// The switch cannot know this one: the kernel keeps it with the device. A
+	// device that has just gone has no number, and no frames either.
+	s.TAPOverflows, _ = host.TXDropped(seg.device)
+	for _, p := range st.Peers {
+		s.Peers = append(s.Peers, PeerStatus{
+			Subnet: p.Subnet, VTEP: p.VTEP, MAC: p.MAC,
+			OutFrames: p.OutFrames, OutBytes: p.OutBytes,
+			InFrames: p.InFrames, InBytes: p.InBytes,
+		})
+	}
+	view := seg.view.Load()
+	s.OtherBackend = view.OtherBackend
+	for _, r := range view.Rejected {
+		s.Rejected = append(s.Rejected, RejectedKey{Key: r.Key, Reason: r.Reason})
+	}
+}
+
+func directionStatus(d *tunnel.Direction) DirectionStatus {
+	return DirectionStatus{
+		Received: d.Received, ReceivedBytes: d.ReceivedBytes,
+		Delivered: d.Delivered, DeliveredBytes: d.DeliveredBytes,
+		Dropped: d.Dropped(),
+		Drops:   byReason(&d.Drops),
+		Flagged: byReason(&d.Flagged),
+	}
+}
+
+func byReason(counts *[tunnel.NumReasons]uint64) map[string]uint64 {
+	m := make(map[string]uint64)
+	for r, n := range counts {
+		if n > 0 {
+			m[tunnel.Reason(r).String()] = n
+		}
+	}
+	return m
+}
+
+func unlessZero(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC().Truncate(time.Millisecond)
+	return &t
+}
