@@ -32,6 +32,7 @@ type Store struct {
 	nextGrant lease.GrantID
 	changed   chan struct{} // closed and replaced at every change
 	down      bool
+	outages   int
 	hook      func(Call) error
 	calls     map[string]int
 }
@@ -84,6 +85,9 @@ func (s *Store) Connect() { s.setDown(false) }
 func (s *Store) setDown(down bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if down && !s.down {
+		s.outages++
+	}
 	s.down = down
 	s.wakeLocked()
 }
@@ -241,14 +245,16 @@ func (s *Store) Delete(ctx context.Context, key string, ifRevision int64) error 
 
 // Watch implements lease.Keys.
 func (s *Store) Watch(ctx context.Context, prefix string, from int64, deliver func(lease.Batch)) error {
-	if err := s.call(ctx, "Watch", prefix, func() error { return nil }); err != nil {
+	var outages int
+	err := s.call(ctx, "Watch", prefix, func() error {
+		outages = s.outages
+		return nil
+	})
+	if err != nil {
 		return err
 	}
-	if from <= s.forgotten() {
-		return lease.ErrCompacted
-	}
 	for first := true; ; first = false {
-		b, changed, err := s.since(prefix, from)
+		b, changed, err := s.since(prefix, from, outages)
 		if err != nil {
 			return err
 		}
@@ -264,19 +270,16 @@ func (s *Store) Watch(ctx context.Context, prefix string, from int64, deliver fu
 	}
 }
 
-func (s *Store) forgotten() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.compacted
-}
-
 // since returns what happened from revision from on, and a channel that is
-// closed when more has.
-func (s *Store) since(prefix string, from int64) (lease.Batch, <-chan struct{}, error) {
+// closed when more has. A watch does not outlive an outage, however short.
+func (s *Store) since(prefix string, from int64, outages int) (lease.Batch, <-chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.down {
+	switch {
+	case s.outages != outages:
 		return lease.Batch{}, nil, ErrDown
+	case from <= s.compacted:
+		return lease.Batch{}, nil, lease.ErrCompacted
 	}
 	b := lease.Batch{Revision: s.revision}
 	for _, ev := range s.history {
