@@ -50,8 +50,10 @@ func AddVeth(a *Namespace, nameA string, b *Namespace, nameB string, mtu int) er
 	return a.with(func(h *netlink.Handle) error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.MTU = nameA, mtu
-		return h.LinkAdd(&netlink.Veth{
-			LinkAttrs: attrs, PeerName: nameB, PeerMTU: uint32(mtu), PeerNamespace: netlink.NsFd(b.file.Fd()),
+		return b.withFD(func(fd int) error {
+			return h.LinkAdd(&netlink.Veth{
+				LinkAttrs: attrs, PeerName: nameB, PeerMTU: uint32(mtu), PeerNamespace: netlink.NsFd(fd),
+			})
 		})
 	}, "add veth pair %s to %s of %s", nameA, nameB, b.name)
 }

@@ -95,12 +95,14 @@ func Open(name string) (*Namespace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace %s: %w", name, err)
 	}
+	n := &Namespace{name: name, file: file}
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(file.Fd()), &st); err != nil || st.Type != unix.NSFS_MAGIC {
+	err = n.withFD(func(fd int) error { return unix.Fstatfs(fd, &st) })
+	if err != nil || st.Type != unix.NSFS_MAGIC {
 		file.Close()
 		return nil, fmt.Errorf("open network namespace %s: nothing is mounted on %s: %w", name, path(name), fs.ErrInvalid)
 	}
-	return &Namespace{name: name, file: file}, nil
+	return n, nil
 }
 
 // Delete takes the name away. The namespace itself goes with its last process,
@@ -125,7 +127,8 @@ func Delete(name string) error {
 // Name returns the name under which n was opened.
 func (n *Namespace) Name() string { return n.name }
 
-// Close gives up the namespace; sockets that were opened in it live on.
+// Close gives up the namespace; sockets that were opened in it live on. Calls
+// that are under way finish, later ones return an error.
 func (n *Namespace) Close() error { return n.file.Close() }
 
 // Do calls f on a thread that is in the namespace, and returns f's error.
@@ -134,13 +137,26 @@ func (n *Namespace) Close() error { return n.file.Close() }
 // it must not call testing.T.Fatal and its like.
 func (n *Namespace) Do(f func() error) error {
 	return onThread(func() error {
-		err := netns.Set(netns.NsHandle(n.file.Fd()))
-		runtime.KeepAlive(n.file) // or a finalizer might close it just before
-		if err != nil {
+		if err := n.withFD(func(fd int) error { return netns.Set(netns.NsHandle(fd)) }); err != nil {
 			return fmt.Errorf("enter network namespace %s: %w", n.name, err)
 		}
 		return f()
 	})
+}
+
+// withFD calls f with the namespace's file descriptor, which is good until f
+// returns: a Close meanwhile waits, so that the number can never be that of
+// another file.
+func (n *Namespace) withFD(f func(fd int) error) error {
+	raw, err := n.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var result error
+	if err := raw.Control(func(fd uintptr) { result = f(int(fd)) }); err != nil {
+		return err
+	}
+	return result
 }
 
 // errGone is what a function that ends its goroutine leaves behind.

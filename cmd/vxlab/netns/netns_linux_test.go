@@ -281,6 +281,21 @@ func TestDoReportsAFunctionThatEndsItsGoroutine(t *testing.T) {
 	}
 }
 
+func TestCloseWhileInUse(t *testing.T) {
+	n := newNamespace(t, "close")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for n.Do(func() error { return nil }) == nil {
+			}
+		})
+	}
+	again, err := Open(n.Name())
+	check(t, err, n.Close())
+	wg.Wait() // every Do fails now
+	n.file = again.file
+}
+
 func TestAChildLivesInTheNamespaceAndIsFound(t *testing.T) {
 	n := newNamespace(t, "child")
 	cmd := exec.CommandContext(t.Context(), "sleep", "60")

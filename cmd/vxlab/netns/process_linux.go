@@ -45,7 +45,7 @@ func (n *Namespace) Start(cmd *exec.Cmd) error {
 // end then: one of its threads is lost.
 func (n *Namespace) Exec(program string, argv, env []string) error {
 	runtime.LockOSThread() // and never unlocked: execve makes this thread the process
-	if err := netns.Set(netns.NsHandle(n.file.Fd())); err != nil {
+	if err := n.withFD(func(fd int) error { return netns.Set(netns.NsHandle(fd)) }); err != nil {
 		return fmt.Errorf("enter network namespace %s: %w", n.name, err)
 	}
 	if err := remountSys(); err != nil {
