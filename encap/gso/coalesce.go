@@ -93,7 +93,8 @@ func (c *Coalescer) Add(v *packet.View, h virtio.Header) {
 		c.alone(v, h)
 		return
 	}
-	k := keyOf(v)
+	var k key
+	k.set(v)
 	if i := c.find(&k); i >= 0 {
 		f := &c.open[i]
 		if f.follows(v) && f.verified() && verifyFrame(v) {
@@ -107,7 +108,7 @@ func (c *Coalescer) Add(v *packet.View, h virtio.Header) {
 		return // nothing may follow
 	}
 	i := c.vacant()
-	c.open[i].start(k, v, index)
+	c.open[i].start(&k, v, index)
 	c.live |= 1 << i
 	c.last = i
 }
@@ -220,7 +221,8 @@ func (c *Coalescer) sealFlowsOf(v *packet.View) {
 	if !v.HasPorts() && !v.Fragment {
 		return
 	}
-	k := keyOf(v)
+	var k key
+	k.set(v)
 	for m := c.live; m != 0; m &= m - 1 {
 		i := bits.TrailingZeros16(m)
 		if c.open[i].key == k || v.Fragment && c.open[i].key.addrs == k.addrs {

@@ -19,9 +19,9 @@ type key struct {
 	v6    bool
 }
 
-// keyOf returns the key of an IP packet, with ports 0 if it has none.
-func keyOf(v *packet.View) key {
-	k := key{proto: v.Proto, v6: v.Version == 6}
+// set makes k the key of the IP packet v, with ports 0 if it has none.
+func (k *key) set(v *packet.View) {
+	*k = key{proto: v.Proto, v6: v.Version == 6}
 	addrs := v.AddrBytes()
 	k.addrs[0] = binary.NativeEndian.Uint64(addrs)
 	if k.v6 {
@@ -33,7 +33,6 @@ func keyOf(v *packet.View) key {
 	if v.HasPorts() {
 		k.ports = binary.NativeEndian.Uint32(v.Frame[v.L4:])
 	}
-	return k
 }
 
 // candidate reports whether v may be joined to others, or others to it, as far
@@ -88,9 +87,9 @@ type flow struct {
 
 // start makes f a new flow whose first frame is v, number index of those that
 // come out.
-func (f *flow) start(k key, v *packet.View, index int) {
+func (f *flow) start(k *key, v *packet.View, index int) {
 	*f = flow{
-		key: k, index: index,
+		key: *k, index: index,
 		first: *v,
 		size:  v.End - v.Payload, total: v.End - v.Payload, count: 1,
 	}
