@@ -340,7 +340,8 @@ func (l *Lab) EtcdURL() string { return l.options.etcdURL() }
 
 // Where the files of a lab are.
 
-func (l *Lab) etcdLog() string         { return filepath.Join(StateDir(l.options.Name), "etcd.log") }
+func (l *Lab) etcdLog() string { return filepath.Join(StateDir(l.options.Name), "etcd.log") }
+
 func (l *Lab) runDir(n int) string     { return filepath.Join(StateDir(l.options.Name), HostNode(n)) }
 func (l *Lab) daemonLog(n int) string  { return filepath.Join(l.runDir(n), "vxtap.log") }
 func (l *Lab) subnetFile(n int) string { return filepath.Join(l.runDir(n), "subnet.env") }

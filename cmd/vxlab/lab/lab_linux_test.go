@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if dir, err := standinDir(); err == nil {
-			os.RemoveAll(dir)
+			_ = os.RemoveAll(dir)
 		}
 		os.Exit(code)
 	}))

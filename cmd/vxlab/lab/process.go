@@ -81,7 +81,7 @@ func (id identity) signal(sig os.Signal) {
 	if err != nil {
 		return
 	}
-	defer p.Release()
+	defer func() { _ = p.Release() }() // it cannot fail for a process that was found
 	if id.alive() {
 		_ = p.Signal(sig) // it may just have ended: alive tells
 	}

@@ -28,9 +28,9 @@ func StateDir(lab string) string { return filepath.Join(Dir, lab) }
 // It holds no path that anything is deleted by; those follow from the name.
 type state struct {
 	Options Options     `json:"options"`
-	Boot    string      `json:"boot"`            // the kernel's boot ID: identities mean nothing after a reboot
-	Owner   identity    `json:"owner,omitempty"` // see Options.Owned
-	Etcd    identity    `json:"etcd,omitempty"`
+	Boot    string      `json:"boot"`           // the kernel's boot ID: identities mean nothing after a reboot
+	Owner   identity    `json:"owner,omitzero"` // see Options.Owned
+	Etcd    identity    `json:"etcd,omitzero"`
 	Hosts   []hostState `json:"hosts"` // by number, without gaps from 1
 }
 
@@ -38,7 +38,7 @@ type state struct {
 type hostState struct {
 	Bare   bool         `json:"bare,omitempty"` // no daemon and no container
 	Args   []string     `json:"args,omitempty"` // flags of this daemon only
-	Daemon identity     `json:"daemon,omitempty"`
+	Daemon identity     `json:"daemon,omitzero"`
 	Subnet netip.Prefix `json:"subnet"` // zero until the first lease
 	MTU    int          `json:"mtu"`
 	MAC    ether.MAC    `json:"mac"`

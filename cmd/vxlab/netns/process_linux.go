@@ -153,7 +153,7 @@ func signal(pid int, info os.FileInfo, sig syscall.Signal) {
 	if err != nil {
 		return
 	}
-	defer p.Release()
+	defer func() { _ = p.Release() }() // it cannot fail for a process that was found
 	if livesIn(pid, info) {
 		_ = p.Signal(sig) // it may just have ended: the next look tells
 	}
