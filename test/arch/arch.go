@@ -70,7 +70,7 @@ type tree struct {
 type file struct {
 	path string // from the root, with slashes
 	text string
-	ast  *ast.File // nil unless it is Go
+	ast  *ast.File // nil unless it is Go, and not data of a test
 }
 
 // dir returns the directory of f: for Go, the package's path in the module.
@@ -143,7 +143,7 @@ func (t *tree) add(fsys fs.FS, name string) error {
 		return nil
 	}
 	f := &file{path: name, text: text}
-	if path.Ext(name) == ".go" {
+	if path.Ext(name) == ".go" && !strings.Contains(name, "testdata/") {
 		f.ast, err = parser.ParseFile(t.fset, name, text, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return err

@@ -188,3 +188,8 @@ func importPath(imp *ast.ImportSpec) string {
 	}
 	return p
 }
+
+// imports reports whether f imports pkg.
+func imports(f *file, pkg string) bool {
+	return slices.ContainsFunc(f.ast.Imports, func(imp *ast.ImportSpec) bool { return importPath(imp) == pkg })
+}

@@ -149,6 +149,7 @@ func sourceCases() []tc {
 
 		one(tested, "there is none", "p/a.go", "package p\nfunc f() {}\n", "p: has no test file"),
 		one(tested, "the package only explains", "p/doc.go", "// Package p is.\npackage p\n", ""),
+		one(tested, "the package serves tests", "test/bed/a.go", importing("testing"), ""),
 		{"there is one", tested, map[string]string{"p/a.go": "package p\nfunc f() {}\n", "p/a_test.go": "package p_test\n"}, ""},
 
 		one(size, "a file of 801 lines", "a.go", "package p\n"+strings.Repeat("\n", 800), "a.go: has 801 lines"),

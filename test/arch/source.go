@@ -91,11 +91,12 @@ func packageDocs(t *tree) []finding {
 }
 
 // packageTests checks that every package has a test file. A package without
-// declarations, which only explains a room, has nothing to test.
+// declarations, which only explains a room, has nothing to test; one that
+// imports testing is tested by the tests that it serves.
 func packageTests(t *tree) []finding {
 	declares, tested := make(map[string]bool), make(map[string]bool)
 	for _, f := range t.goFiles(everyFile) {
-		if f.isTest() {
+		if f.isTest() || imports(f, "testing") {
 			tested[f.dir()] = true
 		} else if len(f.ast.Decls) > 0 {
 			declares[f.dir()] = true
@@ -256,7 +257,7 @@ func mentions(node ast.Node, prefix string) bool {
 func sleeps(t *tree) []finding {
 	var found []finding
 	for _, f := range t.goFiles(func(f *file) bool { return f.isTest() && !within(f.path, "test") }) {
-		if slices.ContainsFunc(f.ast.Imports, func(imp *ast.ImportSpec) bool { return importPath(imp) == "testing/synctest" }) {
+		if imports(f, "testing/synctest") {
 			continue
 		}
 		references(f.ast, func(pos token.Pos, name string) {

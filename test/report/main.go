@@ -51,10 +51,11 @@ type test struct{ pkg, name string }
 
 // summary adds up one run.
 type summary struct {
-	w                       io.Writer
-	output                  map[test]*strings.Builder // of what has not ended yet
-	packages, tests         int
-	failed, skipped, builds int
+	w               io.Writer
+	output          map[test]*strings.Builder // of what has not ended yet
+	packages, tests int
+	failed, skipped int  // tests
+	bad             bool // a test, a package or a build failed
 }
 
 // report copies a digest of r to w. ok is false if anything failed, or, with
@@ -80,7 +81,7 @@ func report(r io.Reader, w io.Writer, ci bool) (ok bool, err error) {
 		fmt.Fprintln(w, "CI=true: what is skipped has failed")
 		return false, nil
 	}
-	return s.failed == 0 && s.builds == 0, nil
+	return !s.bad, nil
 }
 
 // line takes one line of input. What is no event comes from go itself, as a
@@ -96,7 +97,7 @@ func (s *summary) line(line string) {
 	case "build-output":
 		fmt.Fprint(s.w, e.Output)
 	case "build-fail":
-		s.builds++
+		s.bad = true
 	case "output":
 		if s.output[t] == nil {
 			s.output[t] = new(strings.Builder)
@@ -119,6 +120,7 @@ func (s *summary) end(t test, e event) {
 	switch e.Action {
 	case "fail":
 		s.failed++
+		s.bad = true
 		s.dump(t)
 	case "skip":
 		s.skipped++
@@ -140,7 +142,7 @@ func (s *summary) endPackage(t test, action string, took time.Duration) {
 		fmt.Fprintf(s.w, "ok    %s %v\n", t.pkg, took)
 		return
 	}
-	s.failed++ // also where no test did: a panic, a timeout, a TestMain that gave up
+	s.bad = true // even if no test did: a panic, a timeout, a TestMain that gave up
 	s.unfinished(t.pkg)
 	s.dump(t)
 	fmt.Fprintf(s.w, "FAIL  %s %v\n", t.pkg, took)
@@ -158,16 +160,23 @@ func (s *summary) unfinished(pkg string) {
 	slices.SortFunc(left, func(a, b test) int { return strings.Compare(a.pkg+a.name, b.pkg+b.name) })
 	for _, t := range left {
 		s.failed++
+		s.bad = true
 		fmt.Fprintf(s.w, "did not end: %s %s\n", t.pkg, t.name)
 		s.dump(t)
 		delete(s.output, t)
 	}
 }
 
-// dump shows all that t has written.
+// dump shows what t has written, without the lines that only say that it runs.
 func (s *summary) dump(t test) {
-	if b := s.output[t]; b != nil {
-		fmt.Fprint(s.w, b.String())
+	b := s.output[t]
+	if b == nil {
+		return
+	}
+	for line := range strings.Lines(b.String()) {
+		if !strings.HasPrefix(line, "=== ") {
+			fmt.Fprint(s.w, line)
+		}
 	}
 }
 

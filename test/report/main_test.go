@@ -51,11 +51,13 @@ func TestReport(t *testing.T) {
 		},
 		{
 			name: "a test fails",
-			in: `{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:3: got 1, want 2\n"}
+			in: `{"Action":"output","Package":"p","Test":"TestA","Output":"=== RUN   TestA\n"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:3: got 1, want 2\n"}
 {"Action":"fail","Package":"p","Test":"TestA","Elapsed":0}
 {"Action":"fail","Package":"p","Elapsed":0}
 `,
-			want: []string{"    a_test.go:3: got 1, want 2", "FAIL  p 0s"},
+			want: []string{"    a_test.go:3: got 1, want 2", "FAIL  p 0s", "1 packages, 1 tests, 1 failed, 0 skipped"},
+			not:  []string{"=== RUN"},
 		},
 		{
 			name: "a package dies before its test ends",
@@ -64,6 +66,13 @@ func TestReport(t *testing.T) {
 {"Action":"fail","Package":"p","Elapsed":0}
 `,
 			want: []string{"did not end: p TestA", "panic: oh", "exit status 2"},
+		},
+		{
+			name: "TestMain gives up before any test",
+			in: `{"Action":"output","Package":"p","Output":"no etcd\n"}
+{"Action":"fail","Package":"p","Elapsed":0}
+`,
+			want: []string{"no etcd", "FAIL  p 0s"},
 		},
 		{
 			name: "a package does not build",
