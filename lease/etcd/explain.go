@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -69,7 +70,7 @@ type diagnosis struct {
 }
 
 const (
-	probeTimeout = time.Second
+	probeTimeout = 2 * time.Second
 	probeAgain   = 5 * time.Second
 )
 
@@ -135,6 +136,9 @@ func (s *Store) knock(ctx context.Context, e endpoint) (why string, final bool) 
 	cfg.ServerName, cfg.NextProtos = e.host, []string{"h2"}
 	t := tls.Client(conn, cfg)
 	if err := t.HandshakeContext(ctx); err != nil {
+		if speaksHTTP(ctx, e) {
+			return noTLS, true
+		}
 		return explainTLS(e, err)
 	}
 	// In TLS 1.3 the server judges our certificate after the handshake; only
@@ -179,6 +183,26 @@ func speaksTLS(conn net.Conn) bool {
 	_ = tls.Client(first, &tls.Config{InsecureSkipVerify: true}).Handshake() //nolint:gosec // nothing is sent over it
 	// A handshake record or an alert, of TLS 1.x (RFC 8446, section 5.1).
 	return bytes.HasPrefix(first.got, []byte{22, 3}) || bytes.HasPrefix(first.got, []byte{21, 3})
+}
+
+// speaksHTTP reports whether e answers plain HTTP. A server of that may hang up
+// without a word when it is greeted with TLS. One of TLS may answer plain HTTP
+// too, with a 400, so that this asks for a page that etcd has.
+func speaksHTTP(ctx context.Context, e endpoint) bool {
+	conn, err := new(net.Dialer).DialContext(ctx, e.network, e.addr)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(deadline)
+	}
+	if _, err := io.WriteString(conn, "GET /version HTTP/1.0\r\n\r\n"); err != nil {
+		return false
+	}
+	head := make([]byte, len("HTTP/1.x 200"))
+	_, err = io.ReadFull(conn, head)
+	return err == nil && bytes.HasPrefix(head, []byte("HTTP/1.")) && bytes.HasSuffix(head, []byte(" 200"))
 }
 
 // firstBytes remembers the first bytes that were read.

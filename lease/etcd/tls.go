@@ -71,6 +71,8 @@ func checkCert(certFile, keyFile string) error {
 	return nil
 }
 
+const noTLS = "it does not speak TLS: write http:// for it, or switch TLS on there"
+
 // explainTLS says in words why a handshake ended, and whether waiting is in
 // vain. The errors are those of crypto/tls on the client's side.
 func explainTLS(e endpoint, err error) (why string, final bool) {
@@ -90,7 +92,7 @@ func explainTLS(e endpoint, err error) (why string, final bool) {
 	case errors.As(err, &invalid):
 		return "its certificate is not valid (" + invalid.Error() + ")", true
 	case errors.As(err, &record):
-		return "it does not speak TLS: write http:// for it, or switch TLS on there", true
+		return noTLS, true
 	case isAlert(err):
 		return "it refuses our client certificate, or the lack of one (" + err.Error() + "): check the certificate and key files", true
 	}

@@ -184,7 +184,9 @@ func watchHangsUp(t *testing.T, f Fixture) {
 	if err := Wait(t, "the watch to end", out); err == nil {
 		t.Error("got no error from a watch that lost its store")
 	}
-	if _, err := f.Store.List(t.Context(), "subnets"); err == nil {
+	short, cancel := context.WithTimeout(t.Context(), shortest)
+	defer cancel()
+	if _, err := f.Store.List(short, "subnets"); err == nil {
 		t.Error("got a listing from a store that is gone")
 	}
 	f.Connect(t)
