@@ -111,6 +111,7 @@ func (d *daemon) serve(ctx context.Context, health net.Listener) error {
 	g.Go(func() error { return d.runSegments(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
+		d.log.Info("stopping")
 		d.phase.Store(phaseStopping)
 		d.notify(sd.SdNotifyStopping)
 		return nil
