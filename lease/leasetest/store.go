@@ -155,7 +155,7 @@ func (s *Store) Expire(id lease.GrantID) {
 }
 
 // Restore makes the store one that was restored from a backup: empty, at
-// revision, its history gone.
+// revision, its history gone, and started anew.
 func (s *Store) Restore(revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,6 +165,7 @@ func (s *Store) Restore(revision int64) {
 	}
 	s.grants = make(map[lease.GrantID]*grant)
 	s.revision, s.compacted, s.history = revision, revision, nil
+	s.outages++
 	s.wakeLocked()
 }
 
