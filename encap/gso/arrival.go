@@ -74,7 +74,9 @@ func firstFrameLen(datagram []byte) (int, bool) {
 //   - A TCP packet larger than mtu becomes a super-frame with the largest
 //     segments that fit: the true MSS is not known, and matters only where the
 //     frame is segmented again.
-//   - A UDP packet larger than mtu becomes one with segments of cmsgSize.
+//   - A UDP packet with more payload than cmsgSize becomes one with segments
+//     of cmsgSize, also when it would fit the MTU whole: the sender's
+//     datagrams, however small, must not come out as one.
 //   - Anything else larger than mtu is TooBig.
 //   - All else is complete, and the header zero.
 //
@@ -98,7 +100,8 @@ func Describe(v *packet.View, cmsgSize, mtu int) (virtio.Header, Fault) {
 	}
 	pseudo := checksum.Fold(checksum.Pseudo(v.AddrBytes(), v.Proto, v.L4Len()))
 	partial := v.Csum() == pseudo
-	if !big && !partial {
+	super := big || typ == virtio.GSOUDP && cmsgSize > 0 && v.End-v.Payload > cmsgSize
+	if !super && !partial {
 		return virtio.Header{}, None
 	}
 	h := virtio.Header{
@@ -107,7 +110,7 @@ func Describe(v *packet.View, cmsgSize, mtu int) (virtio.Header, Fault) {
 		CsumStart:  uint16(v.L4),
 		CsumOffset: uint16(v.CsumOffset()),
 	}
-	if !big {
+	if !super {
 		return h, None
 	}
 	size := segmentSize(v, typ, cmsgSize, mtu)

@@ -214,8 +214,8 @@ func textCases() []tc {
 		},
 		{
 			"one that has gone", dep,
-			map[string]string{"go.mod": mod, "CONTRIBUTING.md": "- `example.org/a/v2`: tables\n- `example.org/b`: no more\n"},
-			"explains example.org/b",
+			map[string]string{"go.mod": mod, "CONTRIBUTING.md": "- `example.org/a/v2`: tables\n- `example.org/c`: no more\n"},
+			"explains example.org/c",
 		},
 		{
 			"a single requirement", dep,

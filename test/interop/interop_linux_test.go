@@ -70,11 +70,6 @@ func TestTraffic(t *testing.T) {
 					bothWays(t, p.a, p.b, overlay)
 				})
 			}
-			for _, ns := range []traffic.End{kernel.HostEnd(), kernel.ContainerEnd(), b.ContainerEnd(1), b.ContainerEnd(2)} {
-				if err := traffic.Unharmed(ns.Namespace); err != nil {
-					t.Error(err)
-				}
-			}
 		})
 	}
 }
@@ -84,6 +79,17 @@ func bothWays(t *testing.T, a, b traffic.End, mtu int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
+	for _, end := range []traffic.End{a, b} {
+		check, err := traffic.Unharmed(end.Namespace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := check(); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
 	for _, p := range [][2]traffic.End{{a, b}, {b, a}} {
 		from, to := p[0], p[1]
 		if err := traffic.Ping(ctx, from, to, 3); err != nil {

@@ -50,17 +50,24 @@ func parseSNMP(text []byte) map[string]uint64 {
 	return counters
 }
 
-// Unharmed checks that no packet reached a namespace with a wrong checksum and
-// that no TCP connection was reset in it.
-func Unharmed(ns *netns.Namespace) error {
-	c, err := Counters(ns)
+// Unharmed looks at a namespace now and returns a function that says later
+// what went wrong meanwhile: packets with a wrong checksum, or TCP connections
+// that were reset.
+func Unharmed(ns *netns.Namespace) (func() error, error) {
+	before, err := Counters(ns)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, name := range []string{"Tcp/InCsumErrors", "Udp/InCsumErrors", "Icmp/InCsumErrors", "Tcp/EstabResets", "Tcp/OutRsts"} {
-		if c[name] != 0 {
-			return fmt.Errorf("%s: %s is %d, want 0", ns.Name(), name, c[name])
+	return func() error {
+		after, err := Counters(ns)
+		if err != nil {
+			return err
 		}
-	}
-	return nil
+		for _, name := range []string{"Tcp/InCsumErrors", "Udp/InCsumErrors", "Icmp/InCsumErrors", "Tcp/EstabResets", "Tcp/OutRsts"} {
+			if n := after[name] - before[name]; n != 0 {
+				return fmt.Errorf("%s: %s rose by %d", ns.Name(), name, n)
+			}
+		}
+		return nil
+	}, nil
 }

@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package traffic sends TCP and UDP from one network namespace to another and
-// proves what arrived: by SHA-256 for streams, byte for byte for datagrams.
-// Every call is bounded in bytes and time.
+// Package traffic sends ICMP, TCP and UDP from one network namespace to another
+// and proves what arrived: by SHA-256 for streams, byte for byte for datagrams.
+// Every call is bounded in bytes, and in time by its context.
 package traffic
 
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"vxtap/cmd/vxlab/netns"
+	"vxtap/cmd/vxlab/traffic"
 )
 
 // End is where traffic starts or ends: an address inside a namespace.
@@ -31,86 +27,27 @@ type End struct {
 // String returns the end as it appears in a failure.
 func (e End) String() string { return fmt.Sprintf("%s (%s)", e.Addr, e.Namespace.Name()) }
 
-// Stream sends n bytes over one TCP connection and compares what both ends
-// saw. It returns the rate in bits a second.
+// Ping sends n ICMP echo requests one after another; each must be answered.
+func Ping(ctx context.Context, from, to End, n int) error {
+	p, err := traffic.NewPinger(from.Namespace, to.Addr, uint16(n))
+	if err != nil {
+		return fmt.Errorf("ping %s to %s: %w", from, to, err)
+	}
+	defer p.Close()
+	if _, err := p.Measure(ctx, n); err != nil {
+		return fmt.Errorf("ping %s to %s: %w", from, to, err)
+	}
+	return nil
+}
+
+// Stream sends n bytes over one TCP connection and compares their SHA-256 at
+// both ends. It returns the rate in bits a second.
 func Stream(ctx context.Context, from, to End, n int64) (float64, error) {
-	rate, err := stream(ctx, from, to, n)
+	t, err := traffic.Send(ctx, from.Namespace, to.Namespace, to.Addr, n)
 	if err != nil {
 		return 0, fmt.Errorf("TCP %s to %s: %w", from, to, err)
 	}
-	return rate, nil
-}
-
-func stream(ctx context.Context, from, to End, n int64) (float64, error) {
-	listener, err := to.Namespace.Listen(ctx, netip.AddrPortFrom(to.Addr, 0))
-	if err != nil {
-		return 0, err
-	}
-	defer listener.Close()
-	conn, err := from.Namespace.DialContext(ctx, "tcp", listener.Addr().String())
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	_ = conn.SetDeadline(deadline)
-
-	var sent, received [sha256.Size]byte
-	var g errgroup.Group
-	start := time.Now()
-	g.Go(func() (err error) {
-		sent, err = sendStream(conn, n)
-		return err
-	})
-	g.Go(func() (err error) {
-		received, err = receiveStream(listener, n, deadline)
-		return err
-	})
-	if err := g.Wait(); err != nil {
-		return 0, err
-	}
-	if sent != received {
-		return 0, fmt.Errorf("sent bytes with SHA-256 %x, received %x", sent[:4], received[:4])
-	}
-	return float64(n) * 8 / time.Since(start).Seconds(), nil
-}
-
-// sendStream writes n bytes that no two streams share, and closes the sending
-// side.
-func sendStream(conn net.Conn, n int64) ([sha256.Size]byte, error) {
-	var seed [32]byte
-	copy(seed[:], conn.LocalAddr().String())
-	hash := sha256.New()
-	random := io.LimitReader(rand.NewChaCha8(seed), n)
-	// A plain writer and a big buffer: large writes make the large
-	// super-frames that are the point of it.
-	if _, err := io.CopyBuffer(struct{ io.Writer }{conn}, io.TeeReader(random, hash), make([]byte, 256<<10)); err != nil {
-		return [sha256.Size]byte{}, fmt.Errorf("send: %w", err)
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		if err := tcp.CloseWrite(); err != nil {
-			return [sha256.Size]byte{}, fmt.Errorf("end of stream: %w", err)
-		}
-	}
-	return [sha256.Size]byte(hash.Sum(nil)), nil
-}
-
-func receiveStream(listener net.Listener, n int64, deadline time.Time) ([sha256.Size]byte, error) {
-	conn, err := listener.Accept()
-	if err != nil {
-		return [sha256.Size]byte{}, fmt.Errorf("accept: %w", err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(deadline)
-	hash := sha256.New()
-	got, err := io.Copy(hash, conn)
-	switch {
-	case err != nil:
-		return [sha256.Size]byte{}, fmt.Errorf("receive after %d bytes: %w", got, err)
-	case got != n:
-		return [sha256.Size]byte{}, fmt.Errorf("received %d of %d bytes", got, n)
-	}
-	return [sha256.Size]byte(hash.Sum(nil)), nil
+	return t.BitsPerSecond(), nil
 }
 
 // Datagrams sends one UDP datagram of each size and waits for each to come
