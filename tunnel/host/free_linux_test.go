@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -72,7 +73,10 @@ func TestCheckFreeDevice(t *testing.T) {
 		{"kernel vxlan left by flanneld", "flannel.1", func(t *testing.T) { addVXLAN(t, "flannel.1", 4789) }, "ip link del flannel.1"},
 		{"persistent TAP", "flannel.1", func(t *testing.T) { addTAP(t, "flannel.1") }, "of type tuntap"},
 		{"another device", "flannel.1", func(t *testing.T) { addInterface(t, "flannel.1") }, "of type bridge"},
-		{"TAP of a living process", "flannel.1", func(t *testing.T) { openTAP(t, "flannel.1") }, fmt.Sprintf("(pid %d)", os.Getpid())},
+		{"TAP of a living process", "flannel.1", func(t *testing.T) { lendTAP(t, "flannel.1") }, "device flannel.1 is in use by sleep (pid "},
+		{"TAP of a process in another namespace", "flannel.1", func(t *testing.T) {
+			inNamespace(t, func() { lendTAP(t, "flannel.1") })
+		}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -135,7 +139,19 @@ func addVXLAN(t *testing.T, name string, port int) {
 	must(t, netlink.LinkSetUp(l))
 }
 
-func openTAP(t *testing.T, name string) {
+// lendTAP makes a TAP that a process of this namespace holds.
+func lendTAP(t *testing.T, name string) {
+	t.Helper()
+	cmd := exec.Command("sleep", "60")
+	cmd.ExtraFiles = []*os.File{openTAP(t, name)}
+	must(t, cmd.Start()) // on this thread, and so in its namespace
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it has not ended yet
+		_ = cmd.Wait()
+	})
+}
+
+func openTAP(t *testing.T, name string) *os.File {
 	t.Helper()
 	f, err := os.OpenFile(tunPath, os.O_RDWR, 0)
 	must(t, err)
@@ -144,6 +160,7 @@ func openTAP(t *testing.T, name string) {
 	must(t, err)
 	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
 	must(t, unix.IoctlIfreq(int(f.Fd()), unix.TUNSETIFF, req))
+	return f
 }
 
 func listen(t *testing.T, addr string) {

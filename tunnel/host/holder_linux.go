@@ -19,12 +19,20 @@ import (
 
 // deviceHolder finds the process that holds the TAP device name. Such a
 // process has the name in the fdinfo of its descriptor (tun_chr_show_fdinfo,
-// since Linux 3.18).
+// since Linux 3.18). Only processes of this network namespace are looked at:
+// others have devices of the same name.
 func deviceHolder(name string) (string, bool) {
+	here, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		return "", false
+	}
 	want := []byte("iff:\t" + name + "\n")
 	return findProcess(func(pid, fd string) bool {
 		link, err := os.Readlink(filepath.Join("/proc", pid, "fd", fd))
 		if err != nil || link != tunPath {
+			return false
+		}
+		if there, err := os.Readlink(filepath.Join("/proc", pid, "ns/net")); err != nil || there != here {
 			return false
 		}
 		info, err := os.ReadFile(filepath.Join("/proc", pid, "fdinfo", fd))
