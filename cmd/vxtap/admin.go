@@ -33,16 +33,17 @@ type adminSocket struct {
 }
 
 // checkAdmin reports whether a living daemon has the device's socket.
-func checkAdmin(dir, device string) error {
+func checkAdmin(ctx context.Context, dir, device string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
 	path := socketPath(dir, device)
-	conn, err := net.DialTimeout("unix", path, time.Second)
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
-		return nil // nobody, or the socket of a dead daemon
+		return nil //nolint:nilerr // nobody is there, or only the socket of a dead daemon
 	}
 	conn.Close()
 	who := "another vxtap"
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
 	if s, err := fetchStatus(ctx, path); err == nil {
 		who = fmt.Sprintf("another vxtap (pid %d)", s.PID)
 	}
@@ -61,7 +62,7 @@ func listenAdmin(dir, device string) (_ *adminSocket, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make admin socket: %w", err)
 	}
-	defer os.RemoveAll(private)
+	defer func() { _ = os.RemoveAll(private) }() // at worst an empty directory stays
 	born := filepath.Join(private, "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: born, Net: "unix"})
 	if err != nil {
@@ -104,7 +105,7 @@ func (d *daemon) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+adminPath, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		writeJSON(w, d.status(time.Now())) // an error is the client's: it has gone
+		_ = writeJSON(w, d.status(time.Now())) // an error is the client's: it has gone
 	})
 	return mux
 }

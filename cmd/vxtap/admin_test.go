@@ -16,15 +16,15 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// runDir returns a new run directory. t.TempDir's paths are too long for the
-// 108 bytes of a unix socket's.
+// runDir returns a new run directory. It is not t.TempDir's: that has the name
+// of the test in it, and the path of a unix socket has 108 bytes at most.
 func runDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "vx")
+	dir, err := os.MkdirTemp("", "vx") //nolint:usetesting // its paths are too long
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
 
@@ -93,7 +93,7 @@ func TestAdminSocketOfADeadDaemonIsReplaced(t *testing.T) {
 	dead.SetUnlinkOnClose(false)
 	dead.Close()
 
-	if err := checkAdmin(dir, "flannel.1"); err != nil {
+	if err := checkAdmin(t.Context(), dir, "flannel.1"); err != nil {
 		t.Errorf("got error %v, want a dead socket to be no obstacle", err)
 	}
 	a := serveAdmin(t, dir, "flannel.1", `{"pid": 42}`)
@@ -107,12 +107,12 @@ func TestAdminSocketOfADeadDaemonIsReplaced(t *testing.T) {
 func TestAdminSocketOfALivingDaemonIsNot(t *testing.T) {
 	dir := runDir(t)
 	serveAdmin(t, dir, "flannel.1", `{"pid": 42}`)
-	err := checkAdmin(dir, "flannel.1")
+	err := checkAdmin(t.Context(), dir, "flannel.1")
 	want := fmt.Sprintf("another vxtap (pid 42) answers at %s/flannel.1.sock: stop it, or give this one another -run-dir", dir)
 	if err == nil || err.Error() != want {
 		t.Errorf("got error %v, want %q", err, want)
 	}
-	if err := checkAdmin(dir, "flannel.2"); err != nil {
+	if err := checkAdmin(t.Context(), dir, "flannel.2"); err != nil {
 		t.Errorf("got error %v for another device, want none", err)
 	}
 }

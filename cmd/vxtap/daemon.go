@@ -65,7 +65,7 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 
 	// Before anything waits: a port that is taken should be known at once, and
 	// whoever probes the health of a daemon that waits should get an answer.
-	health, err := d.listenHealth()
+	health, err := d.listenHealth(ctx)
 	if err != nil {
 		return err
 	}
@@ -127,6 +127,7 @@ func (d *daemon) runSegments(ctx context.Context) error {
 		d.phase.CompareAndSwap(phaseWaiting, phaseStarting)
 		err = d.runSegment(ctx, config)
 		if moved, ok := errors.AsType[*movedError](err); ok {
+			d.phase.CompareAndSwap(phaseReady, phaseStarting)
 			config, err = moved.config, nil
 		}
 	}

@@ -188,6 +188,46 @@ func TestDaemonAcquiresALostLeaseAgain(t *testing.T) {
 	h.nothingLeft()
 }
 
+func TestDaemonWhoseDeviceIsDeletedEnds(t *testing.T) {
+	h := newTestHost(t)
+	h.startEtcd(netConfig)
+	p := h.daemon(nil)
+	h.ready(p)
+	leases := h.leases()
+	if err := h.ns.DeleteLink(hostDevice); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.wait(h, 5*time.Second); got != exitError {
+		t.Errorf("got status %d, want %d", got, exitError)
+	}
+	if got, want := p.failure(h), "vxtap: forward frames between flannel.1 and UDP port 8472: "; !strings.HasPrefix(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	h.nothingLeft()
+	if got := h.leases(); got != leases || got == "" {
+		t.Errorf("got leases %q, want %q: the next start needs it", got, leases)
+	}
+}
+
+func TestDaemonStopsWhileEtcdIsDown(t *testing.T) {
+	h := newTestHost(t)
+	etcd := h.startEtcd(netConfig)
+	p := h.daemon(nil)
+	h.ready(p)
+	if err := etcd.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-etcd.ended
+	h.eventually("the daemon notices", func() error {
+		if s := h.status(); s.Etcd.Connected || s.State != "ready" {
+			return fmt.Errorf("got connected %v and state %s", s.Etcd.Connected, s.State)
+		}
+		return p.died()
+	})
+	p.stop(h)
+	h.nothingLeft()
+}
+
 func TestDaemonWaitsForEtcd(t *testing.T) {
 	h := newTestHost(t)
 	p := h.daemon(nil)

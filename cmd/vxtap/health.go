@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,11 +13,12 @@ import (
 
 // listenHealth opens the health port; nil if there is to be none. flanneld
 // panics where the port is taken.
-func (d *daemon) listenHealth() (net.Listener, error) {
+func (d *daemon) listenHealth(ctx context.Context) (net.Listener, error) {
 	if !d.health.IsValid() {
 		return nil, nil
 	}
-	l, err := net.Listen("tcp", d.health.String())
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", d.health.String())
 	if err != nil {
 		return nil, fmt.Errorf("open the health port, see -healthz-ip and -healthz-port: %w", err)
 	}

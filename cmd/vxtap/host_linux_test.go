@@ -79,7 +79,7 @@ func lacking(t *testing.T, what string) {
 }
 
 // startEtcd starts an etcd in the namespace and puts the network config.
-func (h *testHost) startEtcd(config string) {
+func (h *testHost) startEtcd(config string) *process {
 	h.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		lacking(h.T, "there is no etcd binary: install Debian's etcd-server and etcd-client")
@@ -92,6 +92,7 @@ func (h *testHost) startEtcd(config string) {
 		return errors.Join(err, p.died())
 	})
 	h.etcdctl("put", "/coreos.com/network/config", config)
+	return p
 }
 
 // etcdctl runs etcdctl in the namespace and returns what it prints.

@@ -86,7 +86,7 @@ func deviceName(vni vxlan.VNI) string { return fmt.Sprintf("flannel.%d", vni) }
 
 // check looks whether the way is free, and says what in the config is not
 // going to be as the operator may expect.
-func (s *segment) check(context.Context) error {
+func (s *segment) check(ctx context.Context) error {
 	for _, note := range s.config.Notes {
 		s.log.Warn("network config", "reason", note)
 	}
@@ -99,7 +99,7 @@ func (s *segment) check(context.Context) error {
 		outer = b.MTU
 	}
 	if outer > up.MTU {
-		s.log.Warn("Backend.MTU is more than the interface carries: large packets will be lost",
+		s.log.Warn("configured MTU is more than the interface carries: large packets will be lost",
 			"interface", up.Name, "mtu", up.MTU, "configured", outer)
 	}
 	s.mtu = outer - vxlan.OverheadIPv4
@@ -112,7 +112,7 @@ func (s *segment) check(context.Context) error {
 	if err := host.CheckFree(s.device, b.Port, up.Addr); err != nil {
 		return err
 	}
-	return checkAdmin(s.d.runDir, s.device)
+	return checkAdmin(ctx, s.d.runDir, s.device)
 }
 
 // chooseMAC takes the MAC that our lease names already: peers keep sending to
@@ -242,7 +242,12 @@ func (s *segment) writeSubnetFile(context.Context) error {
 // one of these fails for good.
 func (s *segment) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.sw.Run(ctx) })
+	g.Go(func() error {
+		if err := s.sw.Run(ctx); err != nil {
+			return fmt.Errorf("forward frames between %s and UDP port %d: %w", s.device, s.config.Backend.Port, err)
+		}
+		return nil
+	})
 	g.Go(func() error { return s.d.registry.Watch(ctx, s.publish) })
 	g.Go(func() error { return s.hold(ctx) })
 	g.Go(func() error { return serveHTTP(ctx, s.admin, s.d.adminHandler(), s.log) })
