@@ -4,6 +4,7 @@ package lease
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -35,13 +36,13 @@ type Config struct {
 
 // Backend is the Backend object of a network config whose Type is vxlan.
 type Backend struct {
-	Type string // "vxlan"
-	VNI  vxlan.VNI
-	Port uint16 // UDP, 8472 where the config has none
-	MTU  int    // of the outside interface, in bytes, before the overhead comes off; 0: the interface's own
-	GBP  bool
-	// Learning and DirectRouting are flannel's; see docs/flannel-compatibility.md.
-	Learning, DirectRouting bool
+	Type          string // "vxlan"
+	VNI           vxlan.VNI
+	Port          uint16 // UDP, 8472 where the config has none
+	MTU           int    // of the outside interface, in bytes, before the overhead comes off; 0: the interface's own
+	GBP           bool
+	Learning      bool // of MACs by a kernel device; flannel's own default is not to
+	DirectRouting bool // plain routes to peers on the same link
 }
 
 const (
@@ -237,11 +238,11 @@ func field[T any](o *object, name string, def T, want string) T {
 	return v
 }
 
-// number returns the whole number called name, from min to max.
-func number(o *object, name string, def, min, max int64) int64 {
-	want := fmt.Sprintf("a whole number from %d to %d", min, max)
+// number returns the whole number called name, from least to most.
+func number(o *object, name string, def, least, most int64) int64 {
+	want := fmt.Sprintf("a whole number from %d to %d", least, most)
 	v := field(o, name, def, want)
-	if v < min || v > max {
+	if v < least || v > most {
 		o.fault("%s is %d: put %s", name, v, want)
 		return def
 	}
@@ -250,8 +251,8 @@ func number(o *object, name string, def, min, max int64) int64 {
 
 // jsonFault says where JSON went wrong.
 func jsonFault(b []byte, err error) string {
-	s, ok := err.(*json.SyntaxError)
-	if !ok {
+	var s *json.SyntaxError
+	if !errors.As(err, &s) {
 		return err.Error()
 	}
 	if len(strings.TrimSpace(string(b))) == 0 {

@@ -20,7 +20,7 @@ func replaceFile(path string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	defer f.Cleanup() // nothing, once it has been renamed
+	defer func() { _ = f.Cleanup() }() // nothing, once it has been renamed
 	if _, err := f.Write(b); err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ type follower struct {
 
 // publishGap is the least time between two calls of publish. The first of a
 // burst of changes is published at once, the rest together.
-const publishGap = 5 * time.Millisecond
+const publishGap = time.Millisecond
 
 func (f *follower) publish(ctx context.Context, publish func(Snapshot)) {
 	for {

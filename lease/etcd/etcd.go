@@ -68,8 +68,7 @@ type Store struct {
 	user      string
 	log       *slog.Logger
 
-	config clientv3.Config
-	ctx    context.Context // ends at Close, and with it everything the client does
+	config clientv3.Config // its Context ends at Close, and with it everything the client does
 	cancel context.CancelFunc
 	turn   chan struct{}    // holds a token while somebody makes the client
 	client *clientv3.Client // made by the first call; guarded by turn
@@ -112,8 +111,8 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	case files:
 		log.Warn("certificates are not used: the endpoints are http", "reason", "write https:// in the endpoints to use them")
 	}
-	s.ctx, s.cancel = context.WithCancel(ctx)
-	s.config = s.clientConfig(c)
+	life, cancel := context.WithCancel(ctx)
+	s.config, s.cancel = s.clientConfig(life, c), cancel
 	return s, nil
 }
 
@@ -123,12 +122,13 @@ func basePath(prefix string) string {
 	return strings.TrimSuffix(p, "x")
 }
 
-func (s *Store) clientConfig(c Config) clientv3.Config {
+func (s *Store) clientConfig(life context.Context, c Config) clientv3.Config {
 	urls := make([]string, len(s.endpoints))
 	for i, e := range s.endpoints {
 		urls[i] = e.url
 	}
 	return clientv3.Config{
+		Context:              life,
 		Endpoints:            urls,
 		TLS:                  s.tls,
 		Username:             c.Username,
@@ -175,12 +175,12 @@ func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
 	if s.client != nil {
 		return s.client, nil
 	}
-	if err := s.ctx.Err(); err != nil {
+	if err := s.config.Context.Err(); err != nil {
 		return nil, err
 	}
 	// The client keeps the context that it is made with for life, so that it
 	// must be ours; but until it is made, the caller's counts too.
-	life, cancel := context.WithCancel(s.ctx)
+	life, cancel := context.WithCancel(s.config.Context)
 	stop := context.AfterFunc(ctx, cancel)
 	config := s.config
 	config.Context = life

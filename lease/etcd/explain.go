@@ -127,7 +127,7 @@ func (s *Store) knock(ctx context.Context, e endpoint) (why string, final bool) 
 		_ = conn.SetDeadline(deadline)
 	}
 	if !e.tls {
-		if speaksTLS(conn) {
+		if speaksTLS(ctx, conn) {
 			return "it speaks TLS: write https:// for it", true
 		}
 		return "", false
@@ -178,9 +178,10 @@ func isAlert(err error) bool {
 // speaksTLS reports whether the other side answers the first message of a TLS
 // handshake with a TLS record. A server of plain HTTP/2 hangs up, or answers
 // with something else.
-func speaksTLS(conn net.Conn) bool {
+func speaksTLS(ctx context.Context, conn net.Conn) bool {
 	first := &firstBytes{Conn: conn}
-	_ = tls.Client(first, &tls.Config{InsecureSkipVerify: true}).Handshake() //nolint:gosec // nothing is sent over it
+	// Nothing is sent over it, so it may be anybody's.
+	_ = tls.Client(first, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx)
 	// A handshake record or an alert, of TLS 1.x (RFC 8446, section 5.1).
 	return bytes.HasPrefix(first.got, []byte{22, 3}) || bytes.HasPrefix(first.got, []byte{21, 3})
 }

@@ -5,6 +5,7 @@ package etcd
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -26,7 +27,7 @@ func (c core) Enabled(zapcore.Level) bool {
 }
 
 func (c core) With(fields []zapcore.Field) zapcore.Core {
-	return core{c.log, append(c.fields[:len(c.fields):len(c.fields)], fields...)}
+	return core{c.log, append(slices.Clip(c.fields), fields...)}
 }
 
 func (c core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
@@ -38,7 +39,7 @@ func (c core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedE
 
 func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	enc := zapcore.NewMapObjectEncoder()
-	for _, f := range append(c.fields[:len(c.fields):len(c.fields)], fields...) {
+	for _, f := range append(slices.Clip(c.fields), fields...) {
 		f.AddTo(enc)
 	}
 	attrs := make([]any, 0, 2*len(enc.Fields)+2)

@@ -116,8 +116,15 @@ func (s *server) kill() {
 }
 
 // stop makes the process hang with its connections open, and cont undoes it.
-func (s *server) stop(t testing.TB) { s.signal(t, syscall.SIGSTOP) }
-func (s *server) cont(t testing.TB) { s.signal(t, syscall.SIGCONT) }
+func (s *server) stop(t testing.TB) {
+	t.Helper()
+	s.signal(t, syscall.SIGSTOP)
+}
+
+func (s *server) cont(t testing.TB) {
+	t.Helper()
+	s.signal(t, syscall.SIGCONT)
+}
 
 func (s *server) signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()
