@@ -51,7 +51,7 @@ func (l *Lab) startEtcd() error {
 		"-"+EtcdDirFlag+"="+filepath.Join(StateDir(l.options.Name), "etcd"),
 		"-"+EtcdClientFlag+"="+netip.AddrPortFrom(l.options.gateway(), etcdPort).String(),
 		"-"+EtcdPeerFlag+"="+netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), peerPort).String(),
-		"-"+EtcdKeyFlag+"="+etcdPrefix+"/config",
+		"-"+EtcdKeyFlag+"="+EtcdPrefix+"/config",
 		"-"+EtcdValueFlag+"="+l.options.networkConfig(),
 	); err != nil {
 		return err
@@ -128,7 +128,7 @@ func (l *Lab) startDaemon(n int) error {
 	args := []string{
 		l.options.Vxtap,
 		"-etcd-endpoints=" + l.options.etcdURL(),
-		"-etcd-prefix=" + etcdPrefix,
+		"-etcd-prefix=" + EtcdPrefix,
 		"-iface=" + uplink,
 		"-subnet-file=" + l.subnetFile(n),
 		"-run-dir=" + l.runDir(n),

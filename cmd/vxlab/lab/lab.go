@@ -47,9 +47,12 @@ type Lab struct {
 //
 // The daemons and etcd are children of this program but outlive it.
 func Up(ctx context.Context, o Options) (*Lab, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
 	o, err := o.withDefaults().resolve()
 	if err == nil {
-		err = o.Validate()
+		err = checkProgram(o.Vxtap)
 	}
 	if err != nil {
 		return nil, err
@@ -61,7 +64,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	defer held.Close()
 	l := newLab(state{Options: o, Boot: bootID()})
 	if err := l.build(ctx); err != nil {
-		l.say("taking down again: %v", err)
+		l.say("something is wrong, taking down again")
 		return nil, errors.Join(err, l.undo(ctx))
 	}
 	return l, nil

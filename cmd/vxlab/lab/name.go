@@ -41,6 +41,12 @@ func HostNode(n int) string { return "h" + strconv.Itoa(n) }
 // first.
 func ContainerNode(n int) string { return "c" + strconv.Itoa(n) }
 
+// CheckNode says what is wrong with the name of a node, if anything.
+func CheckNode(node string) error {
+	_, err := nodeNumber(node)
+	return err
+}
+
 // nodeNumber returns the number of a host or container node, and 0 for the
 // underlay.
 func nodeNumber(node string) (int, error) {

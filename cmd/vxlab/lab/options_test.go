@@ -56,8 +56,6 @@ func TestOptionsThatMakeNoLab(t *testing.T) {
 		{"a subnet without hosts", Options{SubnetLen: 31}, "subnet length 31"},
 		{"a VNI of 25 bits", Options{VNI: 1 << 24}, "24 bits"},
 		{"no daemon", Options{}, "no path of a vxtap"},
-		{"a daemon that is not there", Options{Vxtap: "/nowhere/vxtap"}, "make build"},
-		{"a directory as daemon", Options{Vxtap: "/"}, "not a program"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if err := tt.o.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -69,6 +67,12 @@ func TestOptionsThatMakeNoLab(t *testing.T) {
 
 func TestAFileThatCannotRunIsNoDaemon(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "vxtap")
+	if err := checkProgram(path); err == nil || !strings.Contains(err.Error(), "make build") {
+		t.Errorf("nothing there: got %v, want what to do", err)
+	}
+	if err := checkProgram(filepath.Dir(path)); err == nil {
+		t.Error("a directory: got nil, want an error")
+	}
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,7 @@ func main() {
 	flag.StringVar(&s.subnetFile, "subnet-file", "", "")
 	flag.String("run-dir", "", "")
 	flag.IntVar(&s.healthPort, "healthz-port", 0, "")
-	flag.StringVar(&s.misbehave, "misbehave", "", "exit, deaf or mute")
+	flag.StringVar(&s.misbehave, "misbehave", "", "exit, deaf, mute or island")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -85,6 +85,10 @@ func (s *standin) run(ctx context.Context) error {
 		go http.ListenAndServe(fmt.Sprintf(":%d", s.healthPort), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	}
 	fmt.Println("ready")
+	if s.misbehave == "island" { // without peers
+		<-ctx.Done()
+		return nil
+	}
 	return s.follow(ctx)
 }
 
