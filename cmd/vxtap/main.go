@@ -15,7 +15,7 @@
 // The parts, in reading order:
 //
 //	cli.go       arguments and environment to a command; errors to exit statuses
-//	flags.go     the daemon's flags
+//	flags.go     the daemon's flags; help.go prints them
 //	settings.go  raw flags to checked settings
 //	daemon.go    the daemon, in the order in which things happen
 //	segment.go   what stands while the lease does: TAP, sockets, switch, route
@@ -26,6 +26,7 @@
 //	health.go    /healthz, /readyz and /metrics
 //	metrics.go   the same numbers for Prometheus
 //	show.go      vxtap status
+//	log.go       the log, and the version
 package main
 
 import (
