@@ -350,9 +350,10 @@ func TestALabToPlayWith(t *testing.T) {
 	if code != exitOK || stderr != "" || !strings.Contains(out, "vxlab exec -name "+name+" h1 -- vxtap status") {
 		t.Fatalf("up: got status %d, stderr %q, stdout %s", code, stderr, out)
 	}
-	i := slices.IndexFunc(listed(t), func(l labInfo) bool { return l.Name == name })
-	if i < 0 || len(listed(t)[i].Hosts) != 2 || listed(t)[i].Hosts[1].MTU != 8950 || !listed(t)[i].EtcdUp {
-		t.Errorf("ls: got %+v", listed(t))
+	labs := listed(t)
+	i := slices.IndexFunc(labs, func(l labInfo) bool { return l.Name == name })
+	if i < 0 || len(labs[i].Hosts) != 2 || labs[i].Hosts[1].MTU != 8950 || !labs[i].EtcdUp {
+		t.Fatalf("ls: got %+v", labs)
 	}
 	if code, out, _ := vxlab(t, "ls"); code != exitOK || !strings.Contains(squeeze(out), name+" h2 172.30.2.0/24 ") {
 		t.Errorf("ls: got status %d, stdout %s", code, out)
