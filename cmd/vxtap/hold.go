@@ -20,6 +20,22 @@ type movedError struct {
 
 func (e *movedError) Error() string { return "the lease or the network config changed" }
 
+// lostFor is how long a lost lease stays lost. Whoever deletes a lease means
+// it: every peer is to see it go, and traffic to this host to stop, before the
+// daemon, which lives, takes its place again. flanneld is gone for good then.
+const lostFor = 3 * time.Second
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
 // hold keeps the lease until ctx ends. A lease that is lost is acquired again,
 // where flanneld exits: as long as the subnet stays the same, nothing else
 // needs to change and traffic goes on.
@@ -32,8 +48,8 @@ func (s *segment) hold(ctx context.Context) error {
 		if !errors.Is(err, lease.ErrLost) {
 			return err
 		}
-		s.log.Warn("lease lost, acquiring again", "subnet", own.Subnet, "error", err)
-		if again.Wait(ctx) != nil {
+		s.log.Warn("lease lost, acquiring again soon", "subnet", own.Subnet, "error", err, "after", lostFor)
+		if pause(ctx, lostFor) != nil || again.Wait(ctx) != nil {
 			return nil // ctx ended
 		}
 		if err := s.acquireAgain(ctx); err != nil {
