@@ -7,14 +7,14 @@
 //
 // The parts, in reading order:
 //
-//	config.go     the network config, <prefix>/config
+//	config.go     the network config, <prefix>/config; plan.go its subnets
 //	key.go        subnet keys, <prefix>/subnets/10.5.52.0-24
 //	attrs.go      lease values, flannel's JSON to the byte
 //	lease.go      a lease, a snapshot of all of them, what was left out and why
 //	peers.go      which leases of a snapshot are peers that frames may go to
 //	subnetenv.go  subnet.env, the file that container runtimes read
 //	store.go      what the package asks of a key-value store
-//	registry.go   the Registry: config, status
+//	registry.go   the Registry: config, status; contact.go whether the store answers
 //	acquire.go    getting a lease; allocate.go chooses the subnet
 //	keep.go       renewing a lease, and noticing its loss
 //	watch.go      following everybody's leases

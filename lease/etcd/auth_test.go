@@ -111,9 +111,25 @@ func openLogged(t *testing.T, c Config, to *strings.Builder) *Store {
 	return s
 }
 
+// A login is forgotten by an etcd that is started anew, and made again.
+func TestLoginAgain(t *testing.T) {
+	t.Parallel()
+	srv := startAuth(t)
+	s := openStore(t, Config{Endpoints: []string{srv.url("http")}, Prefix: "/net", Username: "node", Password: secret})
+	r := lease.New(s, lease.Options{})
+	w := leasetest.Watch(t, r)
+	w.Until(t, "nothing", func(lease.Snapshot) bool { return true })
+	srv.kill()
+	srv.start(t)
+	l := leasetest.Acquire(t, r, 1)
+	leasetest.Keep(t, r, l)
+	w.Until(t, "our own lease", func(s lease.Snapshot) bool { return len(s.Leases) == 1 })
+}
+
 // A password does not make Open wait for an etcd that is not there, and a login
 // that fails for that is made up for later.
 func TestLoginLater(t *testing.T) {
+	t.Parallel()
 	srv := startAuth(t)
 	srv.kill()
 	start := time.Now()

@@ -47,6 +47,8 @@ const (
 	// megabytes over a slow line.
 	callTimeout = 5 * time.Second
 	listTimeout = 15 * time.Second
+	// loginTimeout bounds the login, which is part of the first call.
+	loginTimeout = 4 * time.Second
 	// firstTimeout is for calls before etcd ever answered: somebody is
 	// watching a start, and wants to know early what is wrong.
 	firstTimeout = 2 * time.Second
@@ -133,7 +135,7 @@ func (s *Store) clientConfig(life context.Context, c Config) clientv3.Config {
 		TLS:                  s.tls,
 		Username:             c.Username,
 		Password:             c.Password,
-		DialTimeout:          callTimeout, // of the login, which is all that it is used for
+		DialTimeout:          loginTimeout,
 		DialKeepAliveTime:    pingEvery,
 		DialKeepAliveTimeout: pingTimeout,
 		Logger:               bridge(s.log),
@@ -191,6 +193,9 @@ func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
 	}
 	if err != nil {
 		cancel()
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
 		return nil, err
 	}
 	s.client = c

@@ -49,7 +49,7 @@ func (s *Store) explain(ctx context.Context, err error) error {
 	case errors.Is(known, rpctypes.ErrUserEmpty):
 		return fault{"etcd wants a user name and a password: give both", lease.ErrRefused}
 	case errors.Is(known, rpctypes.ErrPermissionDenied):
-		return fault{fmt.Sprintf("etcd does not allow user %q to do that: grant it a role that may read %s and write %s", s.user, s.base, s.base+"subnets/"), lease.ErrRefused}
+		return fault{s.forbidden(), lease.ErrRefused}
 	case errors.Is(known, rpctypes.ErrNoSpace):
 		return fault{"etcd's database is full: compact and defragment it, then disarm its alarm", known}
 	case errors.Is(known, rpctypes.ErrNoLeader), errors.Is(known, rpctypes.ErrTimeoutDueToLeaderFail), errors.Is(known, rpctypes.ErrTimeout):
@@ -59,6 +59,14 @@ func (s *Store) explain(ctx context.Context, err error) error {
 		return s.probed.of(ctx, s)
 	}
 	return err
+}
+
+func (s *Store) forbidden() string {
+	who := fmt.Sprintf("user %q", s.user)
+	if s.user == "" {
+		who = "the user that our certificate names"
+	}
+	return fmt.Sprintf("etcd does not allow %s to do that: grant it a role that may read %s and write %s", who, s.Path(""), s.Path("subnets"))
 }
 
 // diagnosis remembers for a while what was found wrong with the endpoints:

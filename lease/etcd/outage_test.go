@@ -93,6 +93,7 @@ func TestPathsAsFlannel(t *testing.T) {
 
 // Nobody there: the log says where it knocked and why it was in vain, soon.
 func TestNoEtcd(t *testing.T) {
+	t.Parallel()
 	var log strings.Builder
 	w := &lockedWriter{b: &log}
 	a, b := freePort(t), freePort(t)

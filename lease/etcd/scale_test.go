@@ -40,7 +40,7 @@ func fill(t testing.TB, s *Store, n int) {
 // Ten thousand leases: one read, one snapshot, little memory, and each change
 // known at once.
 func TestTenThousandLeases(t *testing.T) {
-	const leases, changes = 10000, 300
+	const leases, changes = 10000, 100
 	srv := startServer(t, "http")
 	conf := Config{Endpoints: []string{srv.url("http")}, Prefix: "/net"}
 	s := openStore(t, conf)

@@ -139,6 +139,7 @@ func TestTLSFiles(t *testing.T) {
 
 // A certificate that is replaced on disk is used from the next handshake on.
 func TestCertificateRotation(t *testing.T) {
+	t.Parallel()
 	srv := startTLS(t, true, time.Now().Add(time.Hour), "127.0.0.1")
 	soon := time.Now().Add(3 * time.Second)
 	crt, key := srv.ca.sign(t, "short", soon)
