@@ -131,13 +131,6 @@ func (s *Store) Force(key, value string, id lease.GrantID) {
 	s.putLocked(key, []byte(value), id)
 }
 
-// Remove deletes key whatever is there, as etcdctl del does.
-func (s *Store) Remove(key string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.deleteLocked(key)
-}
-
 // Forget deletes key so that no watch hears of it, as a watch that loses an
 // event.
 func (s *Store) Forget(key string) {
