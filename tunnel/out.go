@@ -227,14 +227,14 @@ func (l *outLoop) split(h virtio.Header) []gso.Segment {
 	return nil
 }
 
-// appendMessages appends m as few messages of at most most segments, all about
-// equally long: a full super-frame at MTU 1500 has 46 segments where one send
-// takes 44, and two halves are cheaper for the receiver than 44 and 2.
-func appendMessages(dst []Message, m Message, most int) []Message {
+// appendMessages appends m as few messages of limit segments at the most, all
+// about equally long: a full super-frame at MTU 1500 has 46 segments where one
+// send takes 44, and two halves are cheaper for the receiver than 44 and 2.
+func appendMessages(dst []Message, m Message, limit int) []Message {
 	segments := m.Segments
 	m.Size = len(segments[0].Header) + len(segments[0].Payload)
-	most = max(1, min(most, maxPayload/m.Size))
-	parts := (len(segments) + most - 1) / most
+	limit = max(1, min(limit, maxPayload/m.Size))
+	parts := (len(segments) + limit - 1) / limit
 	per := (len(segments) + parts - 1) / parts
 	for len(segments) > 0 {
 		n := min(per, len(segments))

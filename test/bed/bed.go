@@ -60,7 +60,7 @@ func Binary(t testing.TB, name string) string {
 func Main(m *testing.M) int {
 	code := m.Run()
 	if dir, err := binaries(); err == nil {
-		os.RemoveAll(dir)
+		_ = os.RemoveAll(dir)
 	}
 	return code
 }
@@ -269,8 +269,7 @@ func Eventually(t testing.TB, limit time.Duration, f func() error) time.Duration
 }
 
 func stderrOf(err error) string {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return strings.TrimSpace(string(exit.Stderr))
 	}
 	return ""

@@ -91,6 +91,7 @@ func TestREADME(t *testing.T) {
 
 // readmeTwoCommands runs make demo. make test is the one that runs this test.
 func readmeTwoCommands(t *testing.T, block string) {
+	t.Helper()
 	if !strings.Contains(block, "make test") {
 		t.Error("make test is missing")
 	}
@@ -104,6 +105,7 @@ func readmeTwoCommands(t *testing.T, block string) {
 }
 
 func readmeLab(t *testing.T, block string) {
+	t.Helper()
 	defer script(t, "bin/vxlab down") // of a lab that is down already it says so and is content
 	out := script(t, block)
 	for _, want := range []string{"172.30.", "192.168.77.11", "h3"} {
@@ -117,7 +119,7 @@ func readmeLab(t *testing.T, block string) {
 // clusterScript is what stands around the three lines: the config, the daemon,
 // the look at it.
 const clusterScript = `
-mount -t tmpfs tmpfs /run
+mount -t tmpfs none /run
 ip link add eth0 type veth peer name far
 ip addr add 10.0.0.1/24 dev eth0
 ip link set eth0 up
@@ -140,6 +142,7 @@ kill $etcd
 // readmeCluster runs the lines for a cluster on a host that is as they say:
 // etcd on 10.0.0.1, an interface eth0, and /run to itself.
 func readmeCluster(t *testing.T, block string) {
+	t.Helper()
 	ns, err := netns.Create("vxtap-readme")
 	if err != nil {
 		t.Fatal(err)

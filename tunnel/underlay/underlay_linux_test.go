@@ -270,7 +270,9 @@ func TestInterrupt(t *testing.T) {
 					done <- err
 				}()
 			}
-			<-done
+			if err := <-done; !errors.Is(err, tunnel.ErrInterrupted) {
+				t.Errorf("got %v, want %v", err, tunnel.ErrInterrupted)
+			}
 		})
 	}
 }
