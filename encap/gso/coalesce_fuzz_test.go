@@ -41,6 +41,10 @@ func undo(t testing.TB, supers []Super) [][]byte {
 		if v.Version == 4 && rfc1071(frame[v.L3:v.L4]) != 0xffff {
 			t.Fatalf("super %d: wrong IPv4 checksum", i)
 		}
+		length := []byte{byte(v.L4Len() >> 8), byte(v.L4Len())}
+		if want := rfc1071(v.AddrBytes(), []byte{0, v.Proto}, length); v.Csum() != want {
+			t.Fatalf("super %d: checksum field is %#04x, the pseudo header's sum %#04x", i, v.Csum(), want)
+		}
 		segs, fault := Split(nil, arena, nil, v, s.Virtio)
 		if fault != None || len(segs) != s.Frames {
 			t.Fatalf("super %d: split into %d of %d: %v", i, len(segs), s.Frames, fault)

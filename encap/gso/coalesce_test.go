@@ -93,6 +93,8 @@ func TestPassesAlone(t *testing.T) {
 		{name: "a FIN of the flow", frame: same(func(s *spec) { s.flags |= packet.FIN }), want: []int{1, 1, 1}},
 		{name: "a partial frame of the flow", frame: partialFrame, h: partialHeader, want: []int{1, 1, 1}},
 		{name: "a super-frame of the flow", frame: superFrame, h: superHeader, want: []int{1, 1, 1}},
+		{name: "a frame of the flow that only says that it is partial", frame: b.frame(), h: partialHeader, want: []int{1, 1, 1}},
+		{name: "a frame of the flow that only says that it is a super-frame", frame: b.frame(), h: virtio.Header{GSOType: virtio.GSOTCPv4}, want: []int{1, 1, 1}},
 		{name: "a padded frame of the flow", frame: append(b.frame(), 0), want: []int{1, 1, 1}},
 		{name: "a fragment between the same hosts", frame: same(func(s *spec) { s.frag, s.sport = 0x2000, 9 }), want: []int{1, 1, 1}},
 		{name: "a pure acknowledgement of another flow", frame: same(func(s *spec) { s.payload, s.sport = nil, 9 }), want: []int{2, 1}},
@@ -169,6 +171,21 @@ func TestRuns(t *testing.T) {
 		{name: "200 datagrams", frames: run(udp4(pattern(100)), 200), want: []int{64, 64, 64, 8}},
 		{name: "jumbo frames", frames: run(tcp4(pattern(8898)), 20), want: []int{7, 7, 6}},
 		{name: "frames so large that two do not fit", frames: run(tcp4(pattern(40000)), 3), want: []int{1, 1, 1}},
+		{name: "as large as may be", frames: run(tcp4(pattern((maxSuper-66)/2)), 2), want: []int{2}},
+		{name: "one byte larger than may be", frames: run(tcp4(pattern((maxSuper-66)/2+1)), 2), want: []int{1, 1}},
+		{name: "the second comes after the third", want: []int{1, 1, 1}, frames: func() [][]byte {
+			f := run(tcp4(pattern(1000)), 3)
+			return [][]byte{f[0], f[2], f[1]}
+		}()},
+		{name: "options between the IPv6 and the TCP header", want: []int{1, 1}, frames: func() [][]byte {
+			out := run(tcp6(pattern(1000)), 2)
+			for i, f := range out {
+				out[i] = joined(f[:54], []byte{packet.ProtoTCP, 0, 1, 4, 0, 0, 0, 0}, f[54:])
+				out[i][20] = 60
+				binary.BigEndian.PutUint16(out[i][18:], uint16(len(out[i])-54))
+			}
+			return out
+		}()},
 		{name: "a short one in between", want: []int{3, 2}, frames: func() [][]byte {
 			s := tcp4(pattern(1000))
 			out := run(s, 2)
@@ -283,6 +300,65 @@ func TestNewestFlowStaysOpen(t *testing.T) {
 	if diff := cmp.Diff(want, counts(supers)); diff != "" {
 		t.Errorf("frames (-want +got)\n%s", diff)
 	}
+}
+
+// TestOldestFlowGivesWay: the earliest super-frame need not be in the first
+// slot.
+func TestOldestFlowGivesWay(t *testing.T) {
+	port := func(s spec, i int) spec { s.sport += uint16(i); return s }
+	s := tcp4(pattern(100))
+	var in [][]byte
+	for i := range maxOpen {
+		in = append(in, port(s, i).frame())
+	}
+	// Flow 0 begins again, and is now younger than flow 1.
+	again := s
+	again.seq += 5000
+	in = append(in, again.frame(), port(s, maxOpen).frame(), next(again).frame(), next(port(s, 1)).frame(), next(port(s, 2)).frame())
+	supers := coalesce(t, NewCoalescer(joinAll), in...)
+	want := make([]int, maxOpen+3)
+	for i := range want {
+		want[i] = 1
+	}
+	want[maxOpen] = 2 // flow 0, begun again; flow 1 gave way to the new one, and then made flow 2 give way
+	if diff := cmp.Diff(want, counts(supers[:len(want)])); diff != "" {
+		t.Errorf("frames (-want +got)\n%s", diff)
+	}
+}
+
+// TestOnlyItsOwnFlowIsClosed: a frame that passes alone closes the flow that
+// it belongs to wherever that is kept, and a fragment closes all that it may
+// belong to.
+func TestOnlyItsOwnFlowIsClosed(t *testing.T) {
+	port := func(s spec, i int) spec { s.sport += uint16(i); return s }
+	s := tcp4(pattern(100))
+	for closed := range 4 {
+		t.Run(fmt.Sprint("flow ", closed), func(t *testing.T) {
+			var in [][]byte
+			for i := range 4 {
+				in = append(in, port(s, i).frame())
+			}
+			ack := port(s, closed)
+			ack.payload = nil
+			in = append(in, ack.frame())
+			want := []int{2, 2, 2, 2, 1, 1}
+			want[closed] = 1
+			for i := range 4 {
+				in = append(in, next(port(s, i)).frame())
+			}
+			if diff := cmp.Diff(want, counts(coalesce(t, NewCoalescer(joinAll), in...))); diff != "" {
+				t.Errorf("frames (-want +got)\n%s", diff)
+			}
+		})
+	}
+	t.Run("all by a fragment", func(t *testing.T) {
+		fragment := udp4(pattern(100))
+		fragment.frag = 0x2000
+		in := [][]byte{s.frame(), port(s, 1).frame(), port(s, 2).frame(), fragment.frame(), next(s).frame(), next(port(s, 1)).frame(), next(port(s, 2)).frame()}
+		if diff := cmp.Diff([]int{1, 1, 1, 1, 1, 1, 1}, counts(coalesce(t, NewCoalescer(joinAll), in...))); diff != "" {
+			t.Errorf("frames (-want +got)\n%s", diff)
+		}
+	})
 }
 
 // TestReset: nothing of one batch is left in the next, and nothing of it is
