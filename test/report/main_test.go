@@ -7,27 +7,32 @@ import (
 	"testing"
 )
 
-func TestReport(t *testing.T) {
-	t.Parallel()
-	const passes = `{"Action":"start","Package":"p"}
+// tc is one run of tests and what is to be said of it.
+type tc struct {
+	name, in string
+	ci       bool
+	ok       bool
+	want     []string // lines of the digest
+	not      []string
+}
+
+// What go test -json writes for a test that passes, and for one that is skipped.
+const passes = `{"Action":"start","Package":"p"}
 {"Action":"run","Package":"p","Test":"TestA"}
 {"Action":"output","Package":"p","Test":"TestA","Output":"chatter\n"}
 {"Action":"pass","Package":"p","Test":"TestA","Elapsed":0.1}
 {"Action":"pass","Package":"p","Elapsed":0.25}
 `
-	const skips = `{"Action":"output","Package":"p","Test":"TestTAP","Output":"=== RUN   TestTAP\n"}
+
+const skips = `{"Action":"output","Package":"p","Test":"TestTAP","Output":"=== RUN   TestTAP\n"}
 {"Action":"output","Package":"p","Test":"TestTAP","Output":"    tap_test.go:12: needs root: cannot open /dev/net/tun\n"}
 {"Action":"output","Package":"p","Test":"TestTAP","Output":"--- SKIP: TestTAP (0.00s)\n"}
 {"Action":"skip","Package":"p","Test":"TestTAP","Elapsed":0}
 {"Action":"pass","Package":"p","Elapsed":0.1}
 `
-	tests := []struct {
-		name, in string
-		ci       bool
-		ok       bool
-		want     []string // lines of the digest
-		not      []string
-	}{
+
+func cases() []tc {
+	return []tc{
 		{
 			name: "all passes, and nothing that a passing test wrote is shown",
 			in:   passes, ok: true,
@@ -92,7 +97,11 @@ func TestReport(t *testing.T) {
 			want: []string{"flag provided but not defined: -x"},
 		},
 	}
-	for _, tt := range tests {
+}
+
+func TestReport(t *testing.T) {
+	t.Parallel()
+	for _, tt := range cases() {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var out strings.Builder
