@@ -20,12 +20,13 @@ const (
 	// frame from waiting for the last.
 	batchFrames = 64
 	batchBytes  = 512 << 10
-	// maxFrame is the largest frame a TAP hands over: a 64 KiB packet behind
-	// an Ethernet header with a VLAN tag.
-	maxFrame = 1<<16 + ether.HeaderLen + 4
 	// headroom is kept free before each frame for the VXLAN header, and keeps
 	// the frame's own start on a cache line.
 	headroom = 64
+	// maxFrame is the largest frame a TAP hands over, a 64 KiB packet behind
+	// an Ethernet header with a VLAN tag, rounded up to where the next frame's
+	// headroom may start.
+	maxFrame = (1<<16 + ether.HeaderLen + 4 + headroom - 1) &^ (headroom - 1)
 	// maxPayload is the largest payload of a UDP datagram over IPv4, and of
 	// one UDP_SEGMENT send, whatever the number of segments (Linux 6.18).
 	maxPayload = 65507
