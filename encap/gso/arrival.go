@@ -153,13 +153,10 @@ func segmentSize(v *packet.View, typ virtio.GSOType, cmsgSize, mtu int) int {
 // (GSO_BY_FRAGS).
 const maxGSOSize = 0xfffe
 
-// verify reports whether the transport checksum of v, TCP or UDP, is right.
-// A UDP checksum of zero, none, is not.
+// verify reports whether the transport checksum of v is right. v is TCP, or
+// UDP with a checksum.
 func verify(v *packet.View) bool {
 	n := v.L4Len()
 	l4 := v.Frame[v.L4 : v.L4+n]
-	if v.Proto == packet.ProtoUDP && v.Csum() == 0 {
-		return false
-	}
 	return checksum.Sum(l4, checksum.Pseudo(v.AddrBytes(), v.Proto, n)) == 0xffff
 }

@@ -26,6 +26,7 @@ func datagram(frames ...[]byte) []byte {
 
 func TestIsBatch(t *testing.T) {
 	full := tcp4(pattern(1398)).frame()
+	full6 := tcp6(pattern(1378)).frame()
 	tail := tcp4(pattern(100)).frame()
 	tagged := tcp4(pattern(1398))
 	tagged.tagged = true
@@ -52,9 +53,11 @@ func TestIsBatch(t *testing.T) {
 		{name: "shorter than its segment size", in: datagram(tail), cmsg: len(full) + 8},
 		{name: "two of the same length", in: datagram(full, full), cmsg: len(full) + 8, want: true},
 		{name: "two and a shorter one", in: datagram(full, full, tail), cmsg: len(full) + 8, want: true},
-		{name: "IPv6", in: datagram(tcp6(pattern(1398)).frame(), tail), cmsg: 8 + 14 + 40 + 32 + 1398, want: true},
+		{name: "IPv6", in: datagram(full6, tail), cmsg: len(full6) + 8, want: true},
 		{name: "tagged", in: datagram(tagged.frame(), tail), cmsg: len(full) + 12, want: true},
 		{name: "padded frames: the IP length says less", in: datagram(padded, padded), cmsg: len(padded) + 8, want: true},
+		{name: "IPv4 that is one byte longer than a segment", in: append(datagram(full), 0), cmsg: len(full) + 7},
+		{name: "IPv6 that is one byte longer than a segment", in: append(datagram(full6), 0), cmsg: len(full6) + 7},
 		{name: "no IP: nothing comes as a super-frame but IP", in: datagram(arp, arp, arp), cmsg: len(arp) + 8, want: true},
 		{name: "inner UDP super-frame with the inner size", in: datagram(uso), cmsg: 1200},
 		{name: "inner UDPv6 super-frame with the inner size", in: datagram(uso6), cmsg: 1200},
@@ -127,6 +130,9 @@ func TestDescribe(t *testing.T) {
 		{name: "a UDP super-frame of single bytes", frame: partial(udp4(pattern(64))), cmsg: 1, want: needs(udp4(nil), virtio.GSOUDP, 1)},
 		{name: "a UDP super-frame with a tail of one byte", frame: partial(udp4(pattern(1202))), cmsg: 1201, want: needs(udp4(nil), virtio.GSOUDP, 1201)},
 		{name: "a UDP super-frame of 128 segments", frame: partial(uso4), cmsg: 375, want: needs(uso4, virtio.GSOUDP, 375)},
+		{name: "a UDP super-frame whose segments fill the MTU", frame: partial(uso4), cmsg: 1422, want: needs(uso4, virtio.GSOUDP, 1422)},
+		{name: "a UDP super-frame of single bytes", frame: partial(udp4(pattern(99))), cmsg: 1, mtu: 50, want: needs(uso4, virtio.GSOUDP, 1)},
+		{name: "an MTU with room for one byte", frame: partial(big4), mtu: 53, want: needs(big4, virtio.GSOTCPv4, 1)},
 		{name: "a complete TCPv4 super-frame", frame: big4.frame(), want: needs(big4, virtio.GSOTCPv4, 1398), after: partial(big4)},
 		{name: "a complete UDPv6 super-frame", frame: uso6.frame(), cmsg: 1200, want: needs(uso6, virtio.GSOUDP, 1200), after: partial(uso6)},
 		{name: "the largest MTU that a TAP can have", frame: partial(tcp4(pattern(65535 - 52))), mtu: 65521, want: needs(big4, virtio.GSOTCPv4, 65521-52)},

@@ -333,10 +333,10 @@ func TestComplete(t *testing.T) {
 			h.CsumOffset = uint16(len(b)) - h.CsumStart - 1
 			return b, h, b
 		}},
-		{name: "field as the last two bytes", make: func() ([]byte, virtio.Header, []byte) {
-			b := append(make([]byte, 20), 0x12, 0x34, 0, 0)
-			want := append(make([]byte, 20), 0x12, 0x34, 0xed, 0xcb)
-			return b, virtio.Header{Flags: virtio.NeedsCsum, CsumStart: 20, CsumOffset: 2}, want
+		{name: "right behind the Ethernet header, the field last", make: func() ([]byte, virtio.Header, []byte) {
+			b := append(make([]byte, 14), 0x12, 0x34, 0, 0)
+			want := append(make([]byte, 14), 0x12, 0x34, 0xed, 0xcb)
+			return b, virtio.Header{Flags: virtio.NeedsCsum, CsumStart: 14, CsumOffset: 2}, want
 		}},
 		{name: "everything as large as can be", want: BadCsumStart, make: func() ([]byte, virtio.Header, []byte) {
 			b := tcp4(pattern(10)).frame()
