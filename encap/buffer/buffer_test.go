@@ -5,6 +5,7 @@ package buffer
 import (
 	"bytes"
 	"net"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -151,9 +152,8 @@ func TestHeadersGoBeforeAFrame(t *testing.T) {
 	b := New(50, 100)
 	frame, _ := b.AppendBytes(100)
 	copy(frame, bytes.Repeat([]byte{0xab}, 100))
-	all := outer()
-	for i := len(all) - 1; i >= 0; i-- {
-		if err := all[i].SerializeTo(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}); err != nil {
+	for _, layer := range slices.Backward(outer()) {
+		if err := layer.SerializeTo(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -91,7 +91,7 @@ func FuzzSplitThenJoin(f *testing.F) {
 		s := tcp4(nil)
 		s.tagged, s.v6, s.udp = shape&1 != 0, shape&2 != 0, shape&4 != 0
 		s.df, s.tos = shape&8 != 0, uint8(shape>>4)
-		s.flags, s.id, s.seq, s.urgent = flags, id, seq, uint16(shape>>8)
+		s.flags, s.id, s.seq, s.urgent = flags, id, seq, shape>>8
 		s.tcpOptions = pattern(int(options) % 11 * 4)
 		if shape&0x10 != 0 && !s.v6 {
 			s.ipOptions = []byte{1, 1, 1, 0}

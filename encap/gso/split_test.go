@@ -382,7 +382,7 @@ func TestFaultNames(t *testing.T) {
 		}
 		seen[f.String()] = true
 	}
-	if got := Fault(0xff).String(); got != "unknown" {
+	if got := (TooBig + 1).String(); got != "unknown" {
 		t.Errorf("got %q, want unknown", got)
 	}
 }

@@ -28,13 +28,12 @@ func (v *View) parseIPv6(l3 int) Fault {
 	if total > len(ip) {
 		return BadLength
 	}
-	proto, off, fault := ip[6], 40, None
-	fragment := false
-	if isExtension(proto) {
-		proto, off, fragment, fault = walkExtensions(ip[:total], proto)
-		if fault != None {
-			return fault
-		}
+	if !isExtension(ip[6]) {
+		return v.finish(6, l3, l3+40, l3+total, ip[6], false)
+	}
+	proto, off, fragment, fault := walkExtensions(ip[:total], ip[6])
+	if fault != None {
+		return fault
 	}
 	return v.finish(6, l3, l3+off, l3+total, proto, fragment)
 }

@@ -84,6 +84,7 @@ func TestParse(t *testing.T) {
 			want: View{L3: 14, L4: 14, Payload: 14, End: 42, EtherType: ether.TypeARP},
 		},
 		{name: "an Ethernet header and no more", frame: macs + "0806", want: View{L3: 14, L4: 14, Payload: 14, End: 14, EtherType: ether.TypeARP}},
+		{name: "a tag and no more", frame: macs + tag + "0806", want: View{L3: 18, L4: 18, Payload: 18, End: 18, EtherType: ether.TypeARP, Tagged: true}},
 		{name: "an 802.3 length", frame: macs + "0003 424203", want: View{L3: 14, L4: 14, Payload: 14, End: 17, EtherType: 3}},
 
 		{name: "nothing", frame: "", fault: TooShort},
@@ -193,6 +194,7 @@ func TestExtensionHeaders(t *testing.T) {
 		{name: "destination options of 16 bytes", frame: v6("3c", "0028", "0601"+pad+"00000000 00000000"+tcp+four), want: ok(70, 90, 94, ProtoTCP)},
 		{name: "all in the order of RFC 8200", frame: v6("00", "0028", "3c00"+pad+"2b00"+pad+"3c00 0000 00000000"+"1100"+pad+"9c4001bb00080000"), want: ok(86, 94, 94, ProtoUDP)},
 		{name: "no next header", frame: v6("3b", "0000", ""), want: ok(54, 54, 54, 59)},
+		{name: "hop by hop, and no next header", frame: v6("00", "0008", "3b00"+pad), want: ok(62, 62, 62, 59)},
 		{name: "a routing header with segments left: no transport", frame: v6("2b", "0020", "0600 0401 00000000"+tcp+four), want: ok(54, 54, 86, 43)},
 		{name: "a first fragment", frame: v6("2c", "0020", "0600 0001 00000007"+tcp+four), want: fragment(ok(62, 62, 86, ProtoTCP))},
 		{name: "a last fragment, an extension header next", frame: v6("2c", "0020", "3c00 0008 00000007"+tcp+four), want: fragment(ok(62, 62, 86, 60))},
@@ -236,7 +238,7 @@ func TestFaultNames(t *testing.T) {
 		}
 		seen[f.String()] = true
 	}
-	if got := Fault(0xff).String(); got != "unknown" {
+	if got := (BadTransport + 1).String(); got != "unknown" {
 		t.Errorf("got %q, want unknown", got)
 	}
 }
@@ -260,6 +262,7 @@ func TestParseAllocs(t *testing.T) {
 }
 
 func seeds(t testing.TB) [][]byte {
+	t.Helper()
 	return [][]byte{
 		unhex(t, macs+ip4+tcp+four),
 		unhex(t, macs+tag+ip4+tcp+four+"0000"),
