@@ -3,8 +3,10 @@
 package main
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -113,5 +115,18 @@ func TestHealth(t *testing.T) {
 				t.Errorf("got %d %q, want %d %q", w.Code, w.Body, tt.status, tt.body)
 			}
 		})
+	}
+}
+
+// People look the metrics up; each must be there to be found.
+func TestEveryMetricIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range newStatusCollector(nil).descs {
+		if !bytes.Contains(text, []byte("`"+name)) {
+			t.Errorf("docs/operations.md does not have %s", name)
+		}
 	}
 }
