@@ -63,6 +63,13 @@ func TestFields(t *testing.T) {
 	}
 }
 
+func TestMACsOfTheShortestFrame(t *testing.T) {
+	v := view(t, macs+"0806")
+	if v.DstMAC() != (ether.MAC{0x0a, 5: 2}) || v.SrcMAC() != (ether.MAC{0x0a, 5: 1}) {
+		t.Errorf("got %v and %v", v.DstMAC(), v.SrcMAC())
+	}
+}
+
 func TestUDPLengthIsShorter(t *testing.T) {
 	v := view(t, v6("11", "000c", edit(t, udp, 4, "000a")+four))
 	if v.L4Len() != 10 || v.End-v.L4 != 12 {
