@@ -47,6 +47,10 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	// From the first signal on, the next one is the operating system's again:
 	// nobody should need SIGKILL. vxlab down clears what is left then.
 	context.AfterFunc(ctx, stop)
+	// A reader of our output who goes away (vxlab demo | head) must not end us
+	// before the lab is down: this stays in force, and writing only fails.
+	ctx, stopPipe := signal.NotifyContext(ctx, syscall.SIGPIPE)
+	defer stopPipe()
 
 	err := newApp(env, stdout, stderr).RunContext(ctx, args)
 	if err == nil {

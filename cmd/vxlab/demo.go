@@ -81,6 +81,7 @@ func (d *demo) run(ctx context.Context, o lab.Options) error {
 	err = d.carry(watched, l)
 	if watched.Err() != nil {
 		err = context.Cause(watched) // the reason, and not what it led to
+		d.say("%s", d.colours.bad(oneLine(err.Error())))
 	}
 	err = errors.Join(err, d.finish(ctx, l))
 	cancel(nil)

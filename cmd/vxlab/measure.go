@@ -71,38 +71,40 @@ func (m *measurement) close() {
 // a daemon learns its peers one by one, then one after the other for the round
 // trips. A pair that fails is on record; the error is for what ends the demo.
 func (m *measurement) ping(ctx context.Context) error {
-	pingers := make([]*traffic.Pinger, len(m.pairs))
-	defer func() {
-		for _, p := range pingers {
-			if p != nil {
-				p.Close()
-			}
-		}
-	}()
 	reach, cancel := context.WithTimeout(ctx, reachWait)
 	defer cancel()
 	var group errgroup.Group
 	group.SetLimit(reachMany)
-	for i, p := range m.pairs {
-		group.Go(func() (err error) {
-			pingers[i], err = traffic.NewPinger(m.nodes[p.from], m.hosts[p.to].Container, uint16(i+1))
-			if err == nil {
-				err = pingers[i].Reach(reach)
-			}
-			m.faults[i] = err
+	for i := range m.pairs {
+		group.Go(func() error {
+			m.faults[i] = m.withPinger(i, func(p *traffic.Pinger) error { return p.Reach(reach) })
 			return nil
 		})
 	}
 	_ = group.Wait() // no function of it fails
-	for i, p := range pingers {
+	for i := range m.pairs {
 		if m.faults[i] == nil && ctx.Err() == nil {
-			m.trips[i], m.faults[i] = p.Measure(ctx, echoes)
+			m.faults[i] = m.withPinger(i, func(p *traffic.Pinger) (err error) {
+				m.trips[i], err = p.Measure(ctx, echoes)
+				return err
+			})
 		}
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// withPinger calls f with a pinger for pair i that has just been opened: one
+// that lies idle fills up with the replies to others.
+func (m *measurement) withPinger(i int, f func(*traffic.Pinger) error) error {
+	p, err := traffic.NewPinger(m.nodes[m.pairs[i].from], m.hosts[m.pairs[i].to].Container, uint16(i+1))
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return f(p)
 }
 
 // transfer sends size bytes from one container to another.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,6 +60,7 @@ var standin = sync.OnceValues(func() (string, error) {
 // program is one run of vxlab.
 type program struct {
 	cmd    *exec.Cmd
+	out    io.Closer   // our end of its standard output
 	lines  chan string // of its standard output, closed at its end
 	all    strings.Builder
 	stderr bytes.Buffer
@@ -87,6 +89,7 @@ func start(t *testing.T, args ...string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.out = out
 	go func() {
 		defer close(p.lines)
 		for s := bufio.NewScanner(out); s.Scan(); {
@@ -267,6 +270,20 @@ func TestASignalWhileTheLabIsBuilt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code, _, stderr := p.end(t); code != exitError || stderr != "vxlab: interrupt signal received\n" {
+		t.Errorf("got status %d, stderr %q", code, stderr)
+	}
+	gone(t, name)
+}
+
+func TestAReaderWhoGoesAwayTakesTheDemoDown(t *testing.T) {
+	t.Parallel()
+	name, flags := newLab(t, "pipe")
+	p := start(t, append([]string{"demo", "-n=2", "-size=50"}, flags...)...)
+	p.await(t, "underlay")
+	if err := p.out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := p.end(t); code != exitError || stderr != "vxlab: broken pipe signal received\n" {
 		t.Errorf("got status %d, stderr %q", code, stderr)
 	}
 	gone(t, name)

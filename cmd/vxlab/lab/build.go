@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 
 	"vxtap/cmd/vxlab/netns"
 )
@@ -138,6 +140,26 @@ func (l *Lab) address(n int, subnet netip.Prefix, mtu int) error {
 		func() error { return container.SetUp(uplink) },
 		func() error { return container.AddRoute(netip.Prefix{}, gateway) },
 	)
+}
+
+// neighboursOf is how many entries the kernel's neighbour table gets when n
+// hosts all talk to each other: each has every other one, the underlay's
+// gateway and its container, which has it.
+func neighboursOf(n int) int { return n*(n-1) + 4*n }
+
+// neighbourLimit returns how many entries the table holds, for all namespaces
+// of the machine together (arp(7)): beyond it, hosts do not find each other. It
+// returns 0 where that is not to be seen.
+func neighbourLimit() int {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // ownIdentity names this process.

@@ -17,7 +17,7 @@ import (
 	"vxtap/cmd/vxlab/netns"
 )
 
-// removeWait bounds the removal of a lab: processes get two seconds of grace,
+// removeWait bounds the removal of a lab: processes get three seconds of grace,
 // the rest is the kernel's work.
 const removeWait = 20 * time.Second
 
@@ -70,15 +70,13 @@ func remove(ctx context.Context, name string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, removeWait)
 	defer cancel()
 	recorded := recordedProcesses(name)
-	for _, id := range recorded {
-		id.signal(syscall.SIGTERM)
-	}
 	namespaces, err := labNamespaces()
 	if err != nil {
 		return false, err
 	}
 	err = removeNodes(ctx, name, namespaces[name])
-	// In a namespace that somebody has deleted, a process lives on.
+	// In a namespace whose name somebody has deleted, a process lives on. It
+	// has had no signal yet: a second SIGTERM means "at once" to vxtap.
 	group, ctx := errgroup.WithContext(ctx)
 	for _, id := range recorded {
 		group.Go(func() error { return id.end(ctx, syscall.SIGTERM) })

@@ -75,7 +75,7 @@ func (l *Lab) dropHost(ctx context.Context, n int) error {
 func (l *Lab) KillHost(ctx context.Context, n int) error { return l.endDaemon(ctx, n, syscall.SIGKILL) }
 
 // StopHost ends the daemon of host n as systemd would (SIGTERM; SIGKILL if it
-// does not obey within two seconds), and returns when it is gone.
+// does not obey within three seconds), and returns when it is gone.
 func (l *Lab) StopHost(ctx context.Context, n int) error { return l.endDaemon(ctx, n, syscall.SIGTERM) }
 
 func (l *Lab) endDaemon(ctx context.Context, n int, sig os.Signal) error {

@@ -137,6 +137,9 @@ func (l *Lab) build(ctx context.Context) error {
 		return err
 	}
 	l.say("underlay %s in namespace %s, MTU %d", l.options.Underlay, NamespaceName(l.options.Name, Underlay), l.options.MTU)
+	if limit, need := neighbourLimit(), neighboursOf(l.options.Hosts); limit > 0 && need > limit {
+		l.say("note: hosts that all talk to each other need %d neighbours, the kernel keeps %d: sysctl -w net.ipv4.neigh.default.gc_thresh3=%d", need, limit, 2*need)
+	}
 	if err := l.startEtcd(); err != nil {
 		return err
 	}

@@ -506,6 +506,10 @@ func TestExecEnvironment(t *testing.T) {
 	if got := lookup(env, "PATH"); got != "/c" {
 		t.Errorf("got %q, want /c", got)
 	}
+	kept := inherited([]string{"HOME=/", "FLANNELD_IFACE=x", "VXTAP_PUBLIC_IP=1.2.3.4", "NOTIFY_SOCKET=/run/n", "LISTEN_FDS=3", "VXLAB_NAME=l"})
+	if want := []string{"HOME=/", "VXLAB_NAME=l"}; !slices.Equal(kept, want) {
+		t.Errorf("a daemon gets %q, want %q", kept, want)
+	}
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "prog"), nil, 0o755); err != nil {
 		t.Fatal(err)

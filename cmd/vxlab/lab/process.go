@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -23,7 +24,7 @@ import (
 const poll = 20 * time.Millisecond
 
 // stopGrace is how long a process has between SIGTERM and SIGKILL.
-const stopGrace = 2 * time.Second
+const stopGrace = 3 * time.Second
 
 // identity names a process beyond its end: numbers are used again, but not
 // with the same start time. The zero identity is no process.
@@ -141,7 +142,7 @@ func launch(ns *netns.Namespace, p *process, deaths chan<- *process, args ...str
 	}
 	defer log.Close()                         // the child has its own
 	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it outlives this program
-	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
+	cmd.Stdout, cmd.Stderr, cmd.Dir, cmd.Env = log, log, "/", inherited(os.Environ())
 	if err := ns.Start(cmd); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
@@ -164,6 +165,22 @@ func launch(ns *netns.Namespace, p *process, deaths chan<- *process, args ...str
 		}
 	}()
 	return nil
+}
+
+// inherited returns the part of our environment that the processes of a lab
+// get. What would configure another flanneld or vxtap on this machine must not
+// configure them, and our own service manager must not hear that they are
+// ready.
+func inherited(env []string) []string {
+	foreign := func(kv string) bool {
+		for _, prefix := range []string{"FLANNELD_", "VXTAP_", "NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_"} {
+			if strings.HasPrefix(kv, prefix) {
+				return true
+			}
+		}
+		return false
+	}
+	return slices.DeleteFunc(slices.Clone(env), foreign)
 }
 
 // end ends the process, and is done when a child has been reaped too.

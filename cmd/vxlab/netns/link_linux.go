@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"vxtap/encap/ether"
 )
 
 // with calls f with a netlink handle of the namespace and names the operation
@@ -59,11 +61,15 @@ func AddVeth(a *Namespace, nameA string, b *Namespace, nameB string, mtu int) er
 }
 
 // AddBridge makes a bridge, without spanning tree and down. Its MTU in bytes is
-// fixed, where one of 0 follows the ports.
+// fixed, where one of 0 follows the ports. Its MAC address is fixed too: left to
+// itself a bridge takes the lowest one of its ports (br_stp_recalculate_bridge_id),
+// and when a port comes whose is lower, all who have the old one in their ARP
+// tables lose it until that entry ages.
 func (n *Namespace) AddBridge(name string, mtu int) error {
 	return n.with(func(h *netlink.Handle) error {
+		mac := ether.RandomMAC()
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.MTU = name, mtu
+		attrs.Name, attrs.MTU, attrs.HardwareAddr = name, mtu, mac[:]
 		return h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs})
 	}, "add bridge %s", name)
 }

@@ -229,6 +229,22 @@ func TestSettingsOutsideNetAreRefused(t *testing.T) {
 	}
 }
 
+func TestABridgeKeepsItsAddressWhenPortsCome(t *testing.T) {
+	n := newNamespace(t, "brmac")
+	check(t, n.AddBridge("br0", 0), n.SetUp("br0"))
+	before, err := n.Interface("br0")
+	check(t, err)
+	for i := range 8 { // one of them is lower, but for one time in 2^8
+		port := fmt.Sprintf("p%d", i)
+		check(t, AddVeth(n, port, n, "x"+port, 0), n.Attach("br0", port), n.SetUp(port))
+	}
+	after, err := n.Interface("br0")
+	check(t, err)
+	if !bytes.Equal(before.HardwareAddr, after.HardwareAddr) {
+		t.Errorf("got %s, want %s still", after.HardwareAddr, before.HardwareAddr)
+	}
+}
+
 func ownNamespace(t *testing.T) string {
 	t.Helper()
 	s, err := os.Readlink("/proc/thread-self/ns/net")

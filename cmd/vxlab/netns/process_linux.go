@@ -108,11 +108,11 @@ func livesIn(pid int, info os.FileInfo) bool {
 // How KillProcesses looks whether they are gone.
 const (
 	killPoll  = 10 * time.Millisecond
-	killGrace = 2 * time.Second // after SIGTERM, before SIGKILL
+	killGrace = 3 * time.Second // after SIGTERM, before SIGKILL
 )
 
 // KillProcesses ends every process that lives in the namespace, with SIGTERM
-// and after two seconds with SIGKILL, and returns when none is left or ctx
+// and after three seconds with SIGKILL, and returns when none is left or ctx
 // ends. Processes that start meanwhile are ended too. It returns how many it
 // ended.
 func (n *Namespace) KillProcesses(ctx context.Context) (int, error) {

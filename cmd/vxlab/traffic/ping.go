@@ -36,7 +36,9 @@ const payload = 56
 var ErrLost = errors.New("no reply")
 
 // Pinger sends ICMP echo requests from inside a namespace to one address. It is
-// not safe for concurrent use.
+// not safe for concurrent use. Its socket gets every echo reply that comes to
+// the namespace: while it lies idle beside others at work its buffer fills, and
+// then loses its own replies. Open it when it is needed.
 type Pinger struct {
 	conn *icmp.PacketConn
 	to   netip.Addr
@@ -53,6 +55,14 @@ func NewPinger(ns *netns.Namespace, to netip.Addr, id uint16) (*Pinger, error) {
 		return err
 	})
 	if err != nil {
+		return nil, fmt.Errorf("ping from %s: %w", ns.Name(), err)
+	}
+	// The requests of others need not fill the buffer as well.
+	var filter ipv4.ICMPFilter
+	filter.SetAll(true)
+	filter.Accept(ipv4.ICMPTypeEchoReply)
+	if err := conn.IPv4PacketConn().SetICMPFilter(&filter); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		conn.Close()
 		return nil, fmt.Errorf("ping from %s: %w", ns.Name(), err)
 	}
 	return &Pinger{conn: conn, to: to, id: id}, nil

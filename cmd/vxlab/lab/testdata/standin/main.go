@@ -71,10 +71,11 @@ func (s *standin) run(ctx context.Context) error {
 		return err
 	}
 	defer s.etcd.Close()
-	for _, step := range []func(context.Context) error{s.readConfig, s.addDevice, s.putLease} {
+	for i, step := range []func(context.Context) error{s.readConfig, s.addDevice, s.putLease} {
 		if err := step(ctx); err != nil {
 			return err
 		}
+		fmt.Printf("step %d of 3\n", i+1)
 	}
 	defer netlink.LinkDel(s.dev)
 	env := lease.SubnetEnv{Network: s.config.Network, Subnet: s.subnet, MTU: s.dev.MTU}
