@@ -19,7 +19,7 @@ import (
 )
 
 // EtcdCommand is the subcommand with which the lab starts its etcd server from
-// Options.Vxlab. The flags are those that EtcdFlags names.
+// Options.Vxlab.
 const EtcdCommand = "etcd-server"
 
 // The flags of EtcdCommand, each with one value: see etcd.Config.
