@@ -164,11 +164,13 @@ func TestFlowHashSees(t *testing.T) {
 		{name: "another destination port", a: tcp4, b: edit(t, tcp4, 37, "52")},
 		{name: "another IPv6 source", a: tcp6, b: edit(t, tcp6, 22, "fc")},
 		{name: "another IPv6 interface identifier", a: tcp6, b: edit(t, tcp6, 37, "ff")},
+		{name: "another first byte of the IPv6 interface identifier", a: tcp6, b: edit(t, tcp6, 30, "01")},
 		{name: "another IPv6 destination", a: tcp6, b: edit(t, tcp6, 38, "fc")},
 		{name: "another IPv6 port", a: tcp6, b: edit(t, tcp6, 55, "41")},
 		{name: "another protocol", a: edit(t, frag, 23, "11"), b: frag},
 		{name: "pieces of one packet", a: frag, b: edit(t, edit(t, frag, 20, "0003"), 34, "ffffffff"), same: true},
 		{name: "another destination MAC of what is not IP", a: arp, b: edit(t, arp, 5, "03")},
+		{name: "another vendor of the source MAC of what is not IP", a: arp, b: edit(t, arp, 8, "01")},
 		{name: "another source MAC of what is not IP", a: arp, b: edit(t, arp, 11, "03")},
 	}
 	for _, tt := range tests {
