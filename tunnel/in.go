@@ -5,7 +5,6 @@ package tunnel
 import (
 	"encoding/binary"
 	"errors"
-	"runtime"
 
 	"vxtap/encap/ether"
 	"vxtap/encap/gso"
@@ -53,22 +52,6 @@ func newInLoop(s *Switch) *inLoop {
 		whole:    make([]byte, 0, maxFrame),
 		heads:    gso.NewArena(arenaBytes),
 		segments: make([]gso.Segment, 0, batchSegments),
-	}
-}
-
-// run receives what is queued, delivers it, and looks again; it sleeps only
-// when nothing is queued, and never waits for more.
-func (l *inLoop) run() error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	for {
-		err := l.batch()
-		if errors.Is(err, ErrInterrupted) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
 	}
 }
 

@@ -4,7 +4,6 @@ package tunnel
 
 import (
 	"errors"
-	"runtime"
 
 	"vxtap/encap/buffer"
 	"vxtap/encap/ether"
@@ -72,22 +71,6 @@ func newOutLoop(s *Switch) *outLoop {
 		segments: make([]gso.Segment, 0, batchSegments),
 		messages: make([]Message, 0, batchSegments),
 		pending:  make([]sentFrame, 0, batchFrames),
-	}
-}
-
-// run reads what is queued, sends it, and looks again; it sleeps only when
-// nothing is queued, and never waits for more.
-func (l *outLoop) run() error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	for {
-		err := l.batch()
-		if errors.Is(err, ErrInterrupted) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -87,8 +88,9 @@ func (s *Switch) Stats() Stats {
 // delivered. It closes neither Port nor Underlay, and may be called once.
 func (s *Switch) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(newOutLoop(s).run)
-	g.Go(newInLoop(s).run)
+	out, in := newOutLoop(s), newInLoop(s)
+	g.Go(func() error { return loop(out.batch) })
+	g.Go(func() error { return loop(in.batch) })
 	g.Go(func() error { return newReporter(s).run(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
@@ -97,4 +99,21 @@ func (s *Switch) Run(ctx context.Context) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// loop moves one batch after another on a thread of its own until it is
+// interrupted. A batch sleeps when nothing is queued, takes what is there when
+// it wakes, and never waits for more.
+func loop(batch func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for {
+		err := batch()
+		if errors.Is(err, ErrInterrupted) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }

@@ -232,7 +232,7 @@ func (s Status) HasPeer(subnet netip.Prefix) bool {
 }
 
 // Prefix is the -etcd-prefix of a lab's daemons.
-const Prefix = "/vxlab/network"
+const Prefix = lab.EtcdPrefix
 
 // Etcdctl runs etcdctl where the lab's etcd is and returns what it prints.
 func (b *Bed) Etcdctl(args ...string) string {

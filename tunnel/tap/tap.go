@@ -13,7 +13,6 @@ import (
 	"log/slog"
 
 	"vxtap/encap/ether"
-	"vxtap/encap/virtio"
 	"vxtap/tunnel"
 )
 
@@ -59,6 +58,3 @@ func (d *Device) Name() string { return d.name }
 // Offloads names what the device was asked for and granted: "csum", "tso4",
 // "tso6", "ecn", "uso4", "uso6". It is empty when frames come complete.
 func (d *Device) Offloads() []string { return d.offloads }
-
-// complete is the header of a frame with nothing left to do.
-var complete virtio.Header

@@ -50,7 +50,7 @@ func (w *waterPort) ReadFrame(b []byte, h *virtio.Header, wait bool) (int, error
 	n, err := w.ifce.Read(b)
 	switch {
 	case err == nil:
-		*h = complete
+		*h = virtio.Header{} // complete
 		return n, nil
 	case w.stopped.Load():
 		return 0, tunnel.ErrInterrupted
@@ -60,7 +60,7 @@ func (w *waterPort) ReadFrame(b []byte, h *virtio.Header, wait bool) (int, error
 
 // WriteFrame implements tunnel.Port.
 func (w *waterPort) WriteFrame(h virtio.Header, head []byte, payloads [][]byte) error {
-	if h != complete {
+	if h != (virtio.Header{}) {
 		return tunnel.ErrRefused
 	}
 	frame := head
