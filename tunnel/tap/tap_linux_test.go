@@ -213,6 +213,22 @@ func TestInterrupt(t *testing.T) {
 	})
 }
 
+// Whoever floods us must not keep us from stopping.
+func TestInterruptWithFramesQueued(t *testing.T) {
+	eachBackend(t, func(t *testing.T, d *Device, far int) {
+		for range 5 {
+			if _, err := unix.Write(far, testFrame(100)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.Interrupt()
+		var h virtio.Header
+		if _, err := d.ReadFrame(make([]byte, 1<<16), &h, true); !errors.Is(err, tunnel.ErrInterrupted) {
+			t.Errorf("got %v, want %v", err, tunnel.ErrInterrupted)
+		}
+	})
+}
+
 // Whoever deletes the device ends the loop with an error, not with a loop that
 // spins.
 func TestDeletedDevice(t *testing.T) {

@@ -5,8 +5,8 @@ package tap
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +36,10 @@ var offloadMasks = []struct {
 type vnet struct {
 	fd    int
 	takes tunnel.Offloads
+
+	// stopped is set by Interrupt, which a reader must notice also while there
+	// is always one more frame to read.
+	stopped atomic.Bool
 
 	// Reading. poll waits for the device or for wake, an eventfd that
 	// Interrupt makes readable for good: closing a descriptor would not wake
@@ -147,6 +151,9 @@ func (v *vnet) Takes() tunnel.Offloads { return v.takes }
 func (v *vnet) ReadFrame(b []byte, h *virtio.Header, wait bool) (int, error) {
 	v.readVec[1].Base = unsafe.SliceData(b)
 	v.readVec[1].SetLen(len(b))
+	if wait && v.stopped.Load() {
+		return 0, tunnel.ErrInterrupted
+	}
 	for {
 		n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(v.fd), uintptr(unsafe.Pointer(&v.readVec)), 2)
 		switch {
@@ -227,9 +234,9 @@ func appendPiece(vec []unix.Iovec, p []byte) []unix.Iovec {
 
 // Interrupt implements tunnel.Port.
 func (v *vnet) Interrupt() {
+	v.stopped.Store(true)
 	one := [8]byte{1, 1, 1, 1, 1, 1, 1, 1} // any number but zero
 	_, _ = unix.Write(v.wake, one[:])
-	runtime.KeepAlive(v)
 }
 
 // Close removes the device. No call may be under way.

@@ -59,6 +59,7 @@ func (m *mmsg) inUse() []string {
 
 // Interrupt implements tunnel.Underlay.
 func (m *mmsg) Interrupt() {
+	m.stopped.Store(true)
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
 	_, _ = unix.Write(m.wake, one[:])

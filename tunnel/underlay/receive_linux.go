@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,17 +15,20 @@ import (
 	"vxtap/tunnel"
 )
 
-// receiver is the socket on the VXLAN port. Its fields, but fd, belong to the
-// goroutine that receives.
+// receiver is the socket on the VXLAN port. Its fields, but fd and stopped,
+// belong to the goroutine that receives.
 type receiver struct {
-	fd   int
-	gro  bool
-	poll [2]unix.PollFd
+	fd  int
+	gro bool
+	// stopped is set by Interrupt, which the loop must notice also while there
+	// is always one more datagram to receive.
+	stopped atomic.Bool
+	poll    [2]unix.PollFd
 
 	hdrs    [receiveSlots]mmsghdr
 	iovs    [receiveSlots]unix.Iovec
 	names   [receiveSlots]unix.RawSockaddrInet4
-	control [receiveSlots][controlLen]byte
+	control [receiveSlots]control
 	slots   [receiveSlots][]byte
 }
 
@@ -36,10 +40,16 @@ const (
 	// exactly 64 KiB would share. Memory that no datagram reaches is never
 	// touched.
 	slotStride = 1<<16 + 4096 + 192
-	// controlLen has room for UDP_GRO (an int) and IP_TOS (a byte), each
-	// behind a cmsghdr, on every architecture.
+	// controlLen has room for two integers, each behind a cmsghdr, on every
+	// architecture.
 	controlLen = 64
 )
+
+// control is memory for control messages, aligned as a cmsghdr must be.
+type control struct {
+	_     [0]uint64
+	bytes [controlLen]byte
+}
 
 func (r *receiver) open(c Config, wake int) error {
 	fd, err := udpSocket(c.Local)
@@ -62,13 +72,16 @@ func (r *receiver) open(c Config, wake int) error {
 		h.Iov = &r.iovs[i]
 		h.SetIovlen(1)
 		h.Name = (*byte)(unsafe.Pointer(&r.names[i]))
-		h.Control = &r.control[i][0]
+		h.Control = &r.control[i].bytes[0]
 	}
 	return nil
 }
 
 // Receive implements tunnel.Underlay.
 func (r *receiver) Receive(datagrams []tunnel.Datagram, wait bool) (int, error) {
+	if wait && r.stopped.Load() {
+		return 0, tunnel.ErrInterrupted
+	}
 	n := min(len(datagrams), receiveSlots)
 	for {
 		for i := range n {
@@ -118,20 +131,20 @@ func (r *receiver) describe(d *tunnel.Datagram, i int) {
 		Data: r.slots[i][:min(int(h.len), maxDatagram)],
 		From: netip.AddrFrom4(r.names[i].Addr),
 	}
-	control := r.control[i][:min(int(h.hdr.Controllen), controlLen)]
-	for len(control) >= unix.SizeofCmsghdr {
-		c := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+	rest := r.control[i].bytes[:min(int(h.hdr.Controllen), controlLen)]
+	for len(rest) >= unix.SizeofCmsghdr {
+		c := (*unix.Cmsghdr)(unsafe.Pointer(&rest[0]))
 		length, data := int(c.Len), unix.CmsgLen(0)
-		if length < data || length > len(control) {
+		if length < data || length > len(rest) {
 			return
 		}
 		switch {
 		case c.Level == unix.IPPROTO_UDP && c.Type == unix.UDP_GRO && length >= data+4:
-			d.GSOSize = int(binary.NativeEndian.Uint32(control[data:]))
+			d.GSOSize = int(binary.NativeEndian.Uint32(rest[data:]))
 		case c.Level == unix.IPPROTO_IP && c.Type == unix.IP_TOS && length > data:
-			d.TOS = control[data]
+			d.TOS = rest[data]
 		}
-		control = control[min(unix.CmsgSpace(length-data), len(control)):]
+		rest = rest[min(unix.CmsgSpace(length-data), len(rest)):]
 	}
 }
 

@@ -24,12 +24,16 @@ type sender struct {
 	segment atomic.Bool // UDP_SEGMENT is in use; it may go off, never on again
 	port    [2]byte     // of the peers, in network order
 
+	// sendmmsg is the system call; the tests put refusals in its place.
+	sendmmsg func(fd int, first *mmsghdr, n int) (int, unix.Errno)
+
 	queue []entry // for one socket, sent by the next flush
 	hdrs  [sendSlots]mmsghdr
 	names [sendSlots]unix.RawSockaddrInet4
 	// control holds, in this order where needed, UDP_SEGMENT and IP_TOS.
-	control [sendSlots][controlLen]byte
+	control [sendSlots]control
 	iovs    []unix.Iovec
+	waits   int // for room, left to this Send
 }
 
 // entry is one datagram, or one run that the kernel cuts.
@@ -46,14 +50,20 @@ const (
 	maxSegments = 63
 	// maxPieces is how many pieces the messages of one call may have.
 	maxPieces = sendSlots * 2 * maxSegments
-	// fullWait and fullTries bound how long a full socket may hold up the
-	// loop: longer, and the TAP's queue overflows instead, uncounted.
+	// fullWait and fullTries bound how long full sockets may hold up one Send:
+	// longer, and the TAP's queue overflows instead, uncounted.
 	fullWait  = 2 // ms
 	fullTries = 3
 )
 
+func sendmmsg(fd int, first *mmsghdr, n int) (int, unix.Errno) {
+	sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(first)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
+	return int(sent), errno
+}
+
 func (s *sender) open(c Config) error {
 	s.log = c.Log
+	s.sendmmsg = sendmmsg
 	s.port = [2]byte{byte(c.Local.Port() >> 8), byte(c.Local.Port())}
 	s.queue = make([]entry, 0, sendSlots)
 	s.iovs = make([]unix.Iovec, 0, maxPieces)
@@ -89,6 +99,7 @@ func (s *sender) MaxSegments() int {
 
 // Send implements tunnel.Underlay: one call per socket that has messages.
 func (s *sender) Send(messages []tunnel.Message) {
+	s.waits = fullTries
 	var used uint
 	for i := range messages {
 		messages[i].Err = nil
@@ -142,10 +153,17 @@ func (s *sender) enqueue(fd int, e entry) {
 	*h = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&s.names[i])), Namelen: unix.SizeofSockaddrInet4}
 	h.Iov = unsafe.SliceData(s.iovs[first:])
 	h.SetIovlen(len(s.iovs) - first)
-	if n := putControl(&s.control[i], e); n > 0 {
-		h.Control = &s.control[i][0]
-		h.SetControllen(n)
+	s.setControl(i, h, e)
+}
+
+// setControl gives h, which is to be sent from slot i, its control messages.
+func (s *sender) setControl(i int, h *unix.Msghdr, e entry) {
+	h.Control = nil
+	n := putControl(&s.control[i].bytes, e)
+	if n > 0 {
+		h.Control = &s.control[i].bytes[0]
 	}
+	h.SetControllen(n)
 }
 
 func appendPiece(iovs []unix.Iovec, p []byte) []unix.Iovec {
@@ -183,26 +201,22 @@ func putCmsg(b []byte, level, kind int32, size int) []byte {
 
 // flush sends what is queued and sets Err where the kernel refuses.
 func (s *sender) flush(fd int) {
-	tries := 0
 	for i := 0; i < len(s.queue); {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.hdrs[i])), uintptr(len(s.queue)-i), unix.MSG_DONTWAIT, 0, 0)
+		n, errno := s.sendmmsg(fd, &s.hdrs[i], len(s.queue)-i)
 		e := &s.queue[i]
 		switch {
 		case errno == 0:
-			i += int(n)
-			tries = 0
+			i += n
 		case errno == unix.EINTR:
-		case (errno == unix.EAGAIN || errno == unix.ENOBUFS) && tries < fullTries:
+		case (errno == unix.EAGAIN || errno == unix.ENOBUFS) && s.waits > 0:
+			s.waits--
 			s.awaitRoom(fd)
-			tries++
 		case (errno == unix.EIO || errno == unix.EINVAL) && len(e.segments) > 1:
-			s.refused(errno)
-			s.sendSingly(fd, i)
+			s.sendSingly(fd, i, errno)
 			i++
 		default:
 			e.message.Err = classify(errno)
 			i++
-			tries = 0
 		}
 	}
 	s.queue = s.queue[:0]
@@ -215,35 +229,30 @@ func (s *sender) awaitRoom(fd int) {
 	_, _ = unix.Poll(poll[:], fullWait)
 }
 
-// refused turns segmentation off for good: the device, or a policy on the way
-// out, cannot have it (EIO from Linux's udp_send_skb, without transmit
-// checksums before 6.11, or under IPsec).
-func (s *sender) refused(errno unix.Errno) {
-	if s.segment.Swap(false) {
-		s.log.Warn("UDP_SEGMENT refused by the kernel, sending datagrams singly from now on", "error", errno)
-	}
-}
-
 // sendSingly sends the segments of entry i one by one, so that none is lost
-// when segmentation was refused.
-func (s *sender) sendSingly(fd, i int) {
-	e := s.queue[i]
-	iov := s.hdrs[i].hdr.Iov
-	pieces := unsafe.Slice(iov, s.hdrs[i].hdr.Iovlen)
+// when the kernel refuses to cut. If one goes out now, it was the cutting that
+// was refused, and not the datagrams: the device, or a policy on the way out,
+// cannot have it (EIO from Linux's udp_send_skb without transmit checksums
+// before 6.11, or under IPsec; EINVAL for many segments), and it goes off for
+// good. A datagram too large for the device, which was EINVAL too before 2025,
+// does not go out singly either.
+func (s *sender) sendSingly(fd, i int, refusal unix.Errno) {
+	e, h := s.queue[i], s.hdrs[i]
+	pieces := unsafe.Slice(h.hdr.Iov, h.hdr.Iovlen)
 	for j := range e.segments {
-		single := entry{e.message, e.segments[j : j+1]}
 		n := countPieces(e.segments[j])
-		h := s.hdrs[i].hdr
-		h.Iov = unsafe.SliceData(pieces)
-		h.SetIovlen(n)
-		h.Control = nil
-		h.SetControllen(0)
-		if c := putControl(&s.control[i], single); c > 0 {
-			h.Control = &s.control[i][0]
-			h.SetControllen(c)
-		}
+		s.hdrs[i].hdr.Iov = unsafe.SliceData(pieces)
+		s.hdrs[i].hdr.SetIovlen(n)
+		s.setControl(i, &s.hdrs[i].hdr, entry{e.message, e.segments[j : j+1]})
 		pieces = pieces[n:]
-		if errno := sendOne(fd, &h); errno != 0 && e.message.Err == nil {
+		_, errno := s.sendmmsg(fd, &s.hdrs[i], 1)
+		for errno == unix.EINTR {
+			_, errno = s.sendmmsg(fd, &s.hdrs[i], 1)
+		}
+		switch {
+		case errno == 0 && s.segment.Swap(false):
+			s.log.Warn("the kernel refuses UDP_SEGMENT, datagrams are sent singly from now on", "error", refusal)
+		case errno != 0 && e.message.Err == nil:
 			e.message.Err = classify(errno)
 		}
 	}
@@ -257,15 +266,6 @@ func countPieces(seg gso.Segment) int {
 		}
 	}
 	return n
-}
-
-func sendOne(fd int, h *unix.Msghdr) unix.Errno {
-	for {
-		_, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(h)), unix.MSG_DONTWAIT)
-		if errno != unix.EINTR {
-			return errno
-		}
-	}
 }
 
 func classify(errno unix.Errno) error {

@@ -140,42 +140,107 @@ func TestSendReceive(t *testing.T) {
 	}
 }
 
-func TestOffloadsAreInUseAndCanGo(t *testing.T) {
-	a, b := pair(t, backends()["native with offloads"])
+func TestOffloadsAreInUse(t *testing.T) {
+	a, _ := pair(t, backends()["native with offloads"])
 	if got, want := a.Offloads(), []string{"udp-segment", "udp-gro"}; !slices.Equal(got, want) {
-		t.Fatalf("offloads %v, want %v", got, want)
+		t.Errorf("offloads %v, want %v", got, want)
 	}
-	m, ok := a.conn.(*mmsg)
-	if !ok {
-		t.Fatalf("back end is %T", a.conn)
+	if a, _ = pair(t, backends()["native"]); len(a.Offloads()) != 0 {
+		t.Errorf("offloads %v, want none", a.Offloads())
 	}
-	segs, want := segments(14000, 1400)
-	messages := []tunnel.Message{{To: netip.MustParseAddr("127.0.0.2"), Segments: segs, Size: 1400, TOS: 1}}
+}
 
-	t.Run("a refused run goes out singly", func(t *testing.T) {
-		m.enqueue(m.sockets[0], entry{&messages[0], segs})
-		m.refused(0)
-		m.sendSingly(m.sockets[0], 0)
-		m.queue, m.sender.iovs = m.queue[:0], m.sender.iovs[:0]
-		if messages[0].Err != nil {
-			t.Fatal(messages[0].Err)
+// refusing makes every send that asks the kernel to cut fail with errno, and
+// with all every other send too.
+func refusing(m *mmsg, errno unix.Errno, all bool) {
+	m.sendmmsg = func(fd int, first *mmsghdr, n int) (int, unix.Errno) {
+		if first.hdr.Controllen > 0 || all {
+			return 0, errno
 		}
-		if got, _ := receive(t, b, 14000); !slices.EqualFunc(got, want, bytes.Equal) {
-			t.Errorf("got %d datagrams, want %d, or their contents differ", len(got), len(want))
-		}
-	})
-	t.Run("and so does all that follows", func(t *testing.T) {
-		if got := a.MaxSegments(); got != 1 {
-			t.Errorf("MaxSegments %d, want 1", got)
-		}
-		if got, want := a.Offloads(), []string{"udp-gro"}; !slices.Equal(got, want) {
-			t.Errorf("offloads %v, want %v", got, want)
-		}
-		a.Send(messages)
-		if got, _ := receive(t, b, 14000); !slices.EqualFunc(got, want, bytes.Equal) {
-			t.Errorf("got %d datagrams, want %d, or their contents differ", len(got), len(want))
-		}
-	})
+		return sendmmsg(fd, first, 1)
+	}
+}
+
+// A refused run goes out singly, and so does all that follows; nothing is lost
+// and nothing sent twice.
+func TestRefusedSegmentation(t *testing.T) {
+	for _, errno := range []unix.Errno{unix.EIO, unix.EINVAL} {
+		t.Run(errno.Error(), func(t *testing.T) {
+			a, b := pair(t, backends()["native with offloads"])
+			m := a.conn.(*mmsg)
+			refusing(m, errno, false)
+			segs, want := segments(14000, 1400)
+			messages := []tunnel.Message{
+				{To: netip.MustParseAddr("127.0.0.2"), Segments: segs[:5], Size: 1400},
+				{To: netip.MustParseAddr("127.0.0.2"), Segments: segs[5:9], Size: 1400},
+				{To: netip.MustParseAddr("127.0.0.2"), Segments: segs[9:], Size: 1400},
+			}
+			for range 2 {
+				a.Send(messages)
+				for i := range messages {
+					if messages[i].Err != nil {
+						t.Errorf("message %d: %v", i, messages[i].Err)
+					}
+				}
+				if got, _ := receive(t, b, 14000); !slices.EqualFunc(got, want, bytes.Equal) {
+					t.Errorf("got %d datagrams, want %d, or their contents differ", len(got), len(want))
+				}
+			}
+			if got := a.MaxSegments(); got != 1 {
+				t.Errorf("MaxSegments %d, want 1", got)
+			}
+			if got, want := a.Offloads(), []string{"udp-gro"}; !slices.Equal(got, want) {
+				t.Errorf("offloads %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// What does not go out singly either was not refused for being cut.
+func TestRefusedDatagramsAreNoRefusedSegmentation(t *testing.T) {
+	a, _ := pair(t, backends()["native with offloads"])
+	refusing(a.conn.(*mmsg), unix.EINVAL, true)
+	segs, _ := segments(14000, 1400)
+	messages := []tunnel.Message{{To: netip.MustParseAddr("127.0.0.2"), Segments: segs, Size: 1400}}
+	a.Send(messages)
+	if messages[0].Err == nil {
+		t.Error("no error")
+	}
+	if got := a.MaxSegments(); got != maxSegments {
+		t.Errorf("MaxSegments %d, want %d", got, maxSegments)
+	}
+}
+
+// However many messages find the socket full, one Send waits a few
+// milliseconds and no more.
+func TestFullSocketHoldsUpOneSendBriefly(t *testing.T) {
+	a, _ := pair(t, backends()["native"])
+	m, calls := a.conn.(*mmsg), 0
+	m.sendmmsg = func(int, *mmsghdr, int) (int, unix.Errno) { calls++; return 0, unix.EAGAIN }
+	segs, _ := segments(20000, 100)
+	messages := []tunnel.Message{{To: netip.MustParseAddr("127.0.0.2"), Segments: segs, Size: 100}}
+	a.Send(messages)
+	if !errors.Is(messages[0].Err, tunnel.ErrFull) {
+		t.Errorf("got %v, want %v", messages[0].Err, tunnel.ErrFull)
+	}
+	if want := len(segs) + fullTries; calls != want {
+		t.Errorf("%d calls, want %d: one for each datagram, and %d more after waiting", calls, want, fullTries)
+	}
+}
+
+// Whoever floods us must not keep us from stopping.
+func TestInterruptWithDatagramsQueued(t *testing.T) {
+	for name, open := range backends() {
+		t.Run(name, func(t *testing.T) {
+			a, b := pair(t, open)
+			segs, _ := segments(1000, 100)
+			a.Send([]tunnel.Message{{To: netip.MustParseAddr("127.0.0.2"), Segments: segs, Size: 100}})
+			b.Interrupt()
+			if n, err := b.Receive(make([]tunnel.Datagram, 8), true); !errors.Is(err, tunnel.ErrInterrupted) {
+				t.Errorf("got %d datagrams and %v, want %v", n, err, tunnel.ErrInterrupted)
+			}
+		})
+	}
 }
 
 func TestTOSCrosses(t *testing.T) {

@@ -84,7 +84,8 @@ func send(ctx context.Context, from, to *netns.Namespace, addr netip.Addr, size 
 		t.Received, err = consume(in, size)
 		return err
 	})
-	return t, group.Wait()
+	err = group.Wait() // on a line of its own: t is complete only after it
+	return t, err
 }
 
 // connect opens a TCP connection and returns both ends of it.
