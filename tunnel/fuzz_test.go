@@ -20,7 +20,7 @@ func FuzzIn(f *testing.F) {
 		if len(data) > 1<<16-1 || gsoSize < 0 || gsoSize > 1<<16-1 {
 			return // no socket returns more
 		}
-		r := &replay{datagram: Datagram{Data: data, From: peerTwo.VTEP, GSOSize: gsoSize, TOS: tos}}
+		r := &replay{clone: true, datagram: Datagram{Data: data, From: peerTwo.VTEP, GSOSize: gsoSize, TOS: tos}}
 		s := replaySwitch(t, r)
 		l := newInLoop(s)
 		if !offloads {

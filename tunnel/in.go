@@ -24,10 +24,13 @@ type inLoop struct {
 	count Direction
 
 	datagrams [receiveBatch]Datagram
-	arrived   []arrival // one for each frame given to joiner, in order
-	joiner    *gso.Coalescer
-	takes     Offloads
-	view      packet.View
+	known     bool // the sender of the datagram at hand is a peer
+	// senders has the peer of each frame given to joiner, in order; nil when
+	// the inner source is nobody's and the check is not strict.
+	senders []*peer
+	joiner  *gso.Coalescer
+	takes   Offloads
+	view    packet.View
 
 	// For super-frames that the TAP does not take.
 	whole    []byte
@@ -36,19 +39,13 @@ type inLoop struct {
 	piece    [1][]byte
 }
 
-// arrival is a frame that passed all checks.
-type arrival struct {
-	peer  *peer // nil when the inner source is nobody's and the check is not strict
-	bytes int
-}
-
 func newInLoop(s *Switch) *inLoop {
 	takes := s.Port.Takes()
 	return &inLoop{
 		Switch:   s,
 		joiner:   gso.NewCoalescer(gso.CoalescerOptions{TCP4: takes.TCP4, TCP6: takes.TCP6}),
 		takes:    takes,
-		arrived:  make([]arrival, 0, receiveBatch*64),
+		senders:  make([]*peer, 0, receiveBatch*64),
 		whole:    make([]byte, 0, maxFrame),
 		heads:    gso.NewArena(arenaBytes),
 		segments: make([]gso.Segment, 0, batchSegments),
@@ -75,6 +72,7 @@ func (l *inLoop) batch() error {
 // or a single one, whose frame may yet be a super-frame of a peer on this
 // machine (see gso.IsBatch).
 func (l *inLoop) datagram(d *Datagram) {
+	l.known = l.table.vteps[d.From]
 	if !gso.IsBatch(d.Data, d.GSOSize) {
 		l.take(d, d.Data, d.GSOSize)
 		return
@@ -132,7 +130,7 @@ func (l *inLoop) accept(d *Datagram, b []byte, gsoSize int) Reason {
 	default:
 		return Malformed
 	}
-	l.arrived = append(l.arrived, arrival{peer: src, bytes: len(b) - vxlan.HeaderLen})
+	l.senders = append(l.senders, src)
 	l.joiner.Add(v, h)
 	return keep
 }
@@ -149,7 +147,7 @@ func (l *inLoop) checkOuter(d *Datagram, b []byte) Reason {
 		return ReservedBits
 	case vni != l.VNI:
 		return OtherVNI
-	case l.Checks.Source == Off || l.table.vteps[d.From]:
+	case l.Checks.Source == Off || l.known:
 		return keep
 	}
 	if d.From.Is4() {
@@ -207,7 +205,7 @@ func (l *inLoop) deliver() {
 		}
 		l.count.Delivered += uint64(s.Frames)
 		l.count.DeliveredBytes += uint64(s.Bytes)
-		if p := l.arrived[s.First].peer; p != run.peer {
+		if p := l.senders[s.First]; p != run.peer {
 			run.addIn()
 			run = peerRun{peer: p}
 		}
@@ -216,7 +214,7 @@ func (l *inLoop) deliver() {
 	}
 	run.addIn()
 	l.joiner.Reset()
-	l.arrived = l.arrived[:0]
+	l.senders = l.senders[:0]
 }
 
 // write gives one frame to the TAP, in the form that the TAP takes.

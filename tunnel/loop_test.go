@@ -18,6 +18,7 @@ type replay struct {
 	frame    []byte
 	header   virtio.Header
 	datagram Datagram
+	clone    bool
 	left     int
 	taken    int
 }
@@ -45,6 +46,11 @@ func (r *replay) Receive(d []Datagram, _ bool) (int, error) {
 	r.left -= n
 	for i := range n {
 		d[i] = r.datagram
+	}
+	if r.clone { // a loop may write to what it receives; a fuzzer's input it may not
+		for i := range n {
+			d[i].Data = slices.Clone(d[i].Data)
+		}
 	}
 	return n, nil
 }

@@ -66,7 +66,7 @@ type sentFrame struct {
 func newOutLoop(s *Switch) *outLoop {
 	return &outLoop{
 		Switch:   s,
-		frames:   buffer.New(0, batchBytes),
+		frames:   s.buffers.Get(),
 		heads:    gso.NewArena(arenaBytes),
 		segments: make([]gso.Segment, 0, batchSegments),
 		messages: make([]Message, 0, batchSegments),

@@ -51,6 +51,7 @@ func (r *reporter) report() {
 	}
 	now := Stats{Out: r.s.out.snapshot(), In: r.s.in.snapshot()}
 	lines := append(changes("in", &now.In, &r.before.In), changes("out", &now.Out, &r.before.Out)...)
+	strangers := now.In.Drops[NotAPeer] + now.In.Flagged[NotAPeer] - r.before.In.Drops[NotAPeer] - r.before.In.Flagged[NotAPeer]
 	r.before = now
 	if len(lines) == 0 {
 		if r.elapsed >= loudest {
@@ -59,7 +60,7 @@ func (r *reporter) report() {
 		return
 	}
 	attrs := []slog.Attr{slog.String("reason", strings.Join(lines, " "))}
-	if a := r.s.stranger.Load(); a != 0 && now.In.Drops[NotAPeer]+now.In.Flagged[NotAPeer] > 0 {
+	if a := r.s.stranger.Load(); strangers > 0 && a != 0 {
 		var b [4]byte
 		binary.BigEndian.PutUint32(b[:], a)
 		attrs = append(attrs, slog.String("stranger", netip.AddrFrom4(b).String()))

@@ -56,6 +56,20 @@ func TestReporterNamesReasonAndStranger(t *testing.T) {
 	}
 }
 
+// A stranger of yesterday is not blamed for what a peer does today.
+func TestReporterForgetsTheStranger(t *testing.T) {
+	lines := reported(t, func(s *Switch) {
+		s.stranger.Store(0xc0a80063)
+		s.in.publish(&Direction{Received: 1, Drops: [NumReasons]uint64{NotAPeer: 1}})
+		time.Sleep(time.Minute)
+		s.in.publish(&Direction{Received: 1, Drops: [NumReasons]uint64{WrongMAC: 1}})
+		time.Sleep(time.Minute)
+	})
+	if len(lines) != 2 || strings.Contains(lines[1], "stranger") {
+		t.Errorf("logged %q, want a second line without a stranger", lines)
+	}
+}
+
 // An hour under fire makes a line a minute, not one a datagram, nor one a
 // second.
 func TestReporterIsBounded(t *testing.T) {

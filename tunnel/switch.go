@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"vxtap/encap/buffer"
 	"vxtap/encap/ether"
 	"vxtap/encap/vxlan"
 )
@@ -35,6 +36,7 @@ type Config struct {
 type Switch struct {
 	Config
 	header  vxlan.Header
+	buffers *buffer.Pool // of the memory that frames are read into
 	table   atomic.Pointer[table]
 	out, in ledger
 	// stranger is the last sender that was no peer, for the log.
@@ -44,7 +46,10 @@ type Switch struct {
 // New checks c and returns a switch without peers that does nothing before
 // Run.
 func New(c Config) (*Switch, error) {
-	header, err := vxlan.Template(c.VNI)
+	buffers := buffer.NewPool(headroom, batchBytes)
+	buf := buffers.Get()
+	header, err := vxlan.Template(c.VNI, buf)
+	buffers.Put(buf)
 	switch {
 	case err != nil:
 		return nil, err
@@ -60,7 +65,7 @@ func New(c Config) (*Switch, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Switch{Config: c, header: header}
+	s := &Switch{Config: c, header: header, buffers: buffers}
 	s.table.Store(newTable(nil, nil))
 	return s, nil
 }
@@ -89,6 +94,7 @@ func (s *Switch) Stats() Stats {
 func (s *Switch) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	out, in := newOutLoop(s), newInLoop(s)
+	defer s.buffers.Put(out.frames)
 	g.Go(func() error { return loop(out.batch) })
 	g.Go(func() error { return loop(in.batch) })
 	g.Go(func() error { return newReporter(s).run(ctx) })

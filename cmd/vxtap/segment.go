@@ -145,7 +145,7 @@ func (s *segment) openUnderlay(context.Context) error {
 }
 
 func (s *segment) openTAP(context.Context) error {
-	dev, err := tap.Open(tap.Config{Name: s.device, MAC: s.mac, Offload: s.d.offload, Log: s.log})
+	dev, err := tap.Open(tap.Config{Name: s.device, MAC: s.mac, Offload: s.d.offload})
 	if err != nil {
 		return err
 	}

@@ -47,19 +47,19 @@ type Header [HeaderLen]byte
 
 // Template returns the header for vni with the I flag set and every reserved
 // bit zero, as RFC 7348 section 5 demands of a sender. It is made once per
-// segment and copied before each frame.
-func Template(vni VNI) (Header, error) {
+// segment and copied before each frame. buf, which needs HeaderLen bytes of
+// headroom, is written to and stays the caller's.
+func Template(vni VNI, buf *buffer.Buffer) (Header, error) {
 	if vni > MaxVNI {
 		return Header{}, fmt.Errorf("VNI %d does not fit 24 bits", vni)
 	}
 	// gopacket leaves the flag byte zero unless ValidIDFlag is set; every peer
 	// drops such a frame.
 	layer := layers.VXLAN{ValidIDFlag: true, VNI: uint32(vni)}
-	buf := buffer.New(HeaderLen, 0)
 	if err := layer.SerializeTo(buf, gopacket.SerializeOptions{}); err != nil {
 		return Header{}, fmt.Errorf("serialise VXLAN header: %w", err)
 	}
-	return Header(buf.Bytes()), nil
+	return Header(buf.Bytes()[:HeaderLen]), nil
 }
 
 // Flag bits outside the VNI, as one big-endian word over bytes 0-3.

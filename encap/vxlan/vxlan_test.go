@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"vxtap/encap/buffer"
 )
 
 func TestTemplate(t *testing.T) {
@@ -26,7 +28,7 @@ func TestTemplate(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := Template(tt.vni)
+			got, err := Template(tt.vni, buffer.New(HeaderLen, 0))
 			if (err != nil) != tt.bad || got != tt.want {
 				t.Errorf("got % x, %v, want % x, bad %v", got, err, tt.want, tt.bad)
 			}
@@ -123,7 +125,7 @@ func FuzzParse(f *testing.F) {
 		if gbp {
 			return
 		}
-		want, err := Template(vni)
+		want, err := Template(vni, buffer.New(HeaderLen, 0))
 		if err != nil || want != Header(b) {
 			t.Fatalf("% x was taken for % x, %v", b[:HeaderLen], want, err)
 		}

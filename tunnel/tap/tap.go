@@ -10,8 +10,6 @@
 package tap
 
 import (
-	"log/slog"
-
 	"vxtap/encap/ether"
 	"vxtap/tunnel"
 )
@@ -23,7 +21,6 @@ type Config struct {
 	Name    string    // of the device to create, at most 15 bytes; it must not exist
 	MAC     ether.MAC // of the device; zero leaves the kernel's choice
 	Offload bool      // ask for checksum and segmentation offloads
-	Log     *slog.Logger
 }
 
 // Device is an open TAP. The device lives as long as it is open: Close, and
@@ -43,9 +40,6 @@ type port interface {
 // Open creates the TAP. The caller closes it after the loops that use it have
 // ended.
 func Open(c Config) (*Device, error) {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
 	if c.Offload && haveVnetHdr {
 		return openVnet(c)
 	}
