@@ -88,8 +88,20 @@ func (d *daemon) announce() {
 	if len(d.idle) > 0 {
 		d.log.Warn("flags without effect so far", "flags", strings.Join(d.idle, ", "))
 	}
-	if d.etcd.CAFile != "" && !strings.HasPrefix(d.etcd.Endpoints[0], "https://") {
-		d.log.Warn("certificates are given, but the endpoints are not https: they are not used")
+	d.announceRules()
+}
+
+// announceRules says which rules of flanneld's are missing. flanneld sets its
+// forward rules unless told not to: whoever changes over and is told nothing
+// finds pods that reach no other host.
+func (d *daemon) announceRules() {
+	if d.forward {
+		d.log.Warn("forward rules are not set: the host's FORWARD policy must let the overlay through",
+			"silence", "-iptables-forward-rules=false")
+	}
+	if d.ipMasq {
+		d.log.Warn("nobody masquerades now: FLANNEL_IPMASQ=true tells the container runtime to leave it to vxtap, which sets no rules yet",
+			"remedy", "leave -ip-masq out, or set the rules yourself")
 	}
 }
 

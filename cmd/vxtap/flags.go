@@ -59,7 +59,7 @@ func leaseFlags() []cli.Flag {
 	return []cli.Flag{
 		textFlag("subnet-file", "/run/flannel/subnet.env", "`FILE` to write the leased subnet to"),
 		textFlag("subnet-lease-renew-margin", "60", "`MINUTES` before its end at which the lease is renewed at the latest, 1 to 1439"),
-		boolFlag("ip-masq", false, "tell the container runtime, in the subnet file, that it need not masquerade; the rules themselves are not there yet"),
+		boolFlag("ip-masq", false, "tell the container runtime, in the subnet file, not to masquerade; vxtap sets no rules yet, so that nobody does"),
 	}
 }
 
@@ -79,7 +79,7 @@ func idleFlags() []cli.Flag {
 	return []cli.Flag{
 		textFlag("public-ipv6", "", "`ADDRESS` for an IPv6 underlay"),
 		boolFlag("ip-masq-fully-random-disable", false, "masquerade with predictable ports"),
-		boolFlag("iptables-forward-rules", true, "set rules that let the overlay be forwarded"),
+		boolFlag("iptables-forward-rules", true, "set rules that let the overlay be forwarded; none are set yet, false silences the warning"),
 		textFlag("iptables-resync", "5", "`SECONDS` between two looks at the rules"),
 		boolFlag("ip-blackhole-route", false, "reject packets to unused addresses of the own subnet"),
 		boolFlag("kube-subnet-mgr", false, "take leases from Kubernetes; refused: leases come from etcd only, so far"),

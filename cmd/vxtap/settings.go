@@ -34,6 +34,7 @@ type settings struct {
 	subnetFile  string
 	renewMargin time.Duration
 	ipMasq      bool
+	forward     bool // flanneld would set forward rules
 	runDir      string
 	health      netip.AddrPort // zero: do not serve
 	debug       bool
@@ -57,6 +58,7 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 		subnetFile:  r.notEmpty("subnet-file"),
 		renewMargin: time.Duration(r.number("subnet-lease-renew-margin", 1, 1439)) * time.Minute,
 		ipMasq:      c.Bool("ip-masq"),
+		forward:     c.Bool("iptables-forward-rules"),
 		publicIP:    r.publicIP(),
 		runDir:      r.notEmpty("run-dir"),
 		health:      r.health(),
@@ -269,16 +271,15 @@ func (r *reader) endpoints(tls bool) []string {
 	return all
 }
 
-// idle returns the flags that were given and do nothing yet.
+// idle returns the flags that were given and do nothing yet. Of the forward
+// rules announce has more to say, whether the flag was given or not.
 func (r *reader) idle() []string {
 	var names []string
 	for _, f := range idleFlags() {
-		if name := f.Names()[0]; r.c.IsSet(name) && name != "kube-subnet-mgr" {
+		name := f.Names()[0]
+		if r.c.IsSet(name) && name != "kube-subnet-mgr" && name != "iptables-forward-rules" {
 			names = append(names, name)
 		}
-	}
-	if r.c.Bool("ip-masq") {
-		names = append(names, "ip-masq (its rules)")
 	}
 	return names
 }

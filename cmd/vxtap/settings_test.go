@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ func TestSettings(t *testing.T) {
 			offload:     true,
 			subnetFile:  "/run/flannel/subnet.env",
 			renewMargin: time.Hour,
+			forward:     true,
 			runDir:      "/run/vxtap",
 		}
 		change(&s)
@@ -55,8 +57,8 @@ func TestSettings(t *testing.T) {
 					CanReach: netip.MustParseAddr("192.0.2.1"), PublicIP: netip.MustParseAddr("192.0.2.7"),
 				},
 				publicIP: netip.MustParseAddr("192.0.2.7"), checks: tunnel.Checks{Source: tunnel.Log, InnerSource: tunnel.Off},
-				subnetFile: "/s", renewMargin: 1439 * time.Minute, ipMasq: true, runDir: "/r",
-				health: netip.MustParseAddrPort("[::1]:8080"), debug: true, logJSON: true, idle: []string{"ip-masq (its rules)"},
+				subnetFile: "/s", renewMargin: 1439 * time.Minute, ipMasq: true, forward: true, runDir: "/r",
+				health: netip.MustParseAddrPort("[::1]:8080"), debug: true, logJSON: true,
 			},
 		},
 		{"bare endpoints", []string{"-etcd-endpoints=10.0.0.1:2379,etcd:2379"}, nil, defaults(func(s *settings) {
@@ -78,8 +80,8 @@ func TestSettings(t *testing.T) {
 			s.etcd.Prefix = "/theirs"
 		})},
 		{"the version of an image is no flag", nil, []string{"VXTAP_VERSION=1.0"}, defaults(func(*settings) {})},
-		{"flags without effect are named", []string{"-iptables-forward-rules=false", "-kube-subnet-mgr=false"}, []string{"FLANNELD_PUBLIC_IPV6=fd00::1"}, defaults(func(s *settings) {
-			s.idle = []string{"public-ipv6", "iptables-forward-rules"}
+		{"flags without effect are named", []string{"-iptables-forward-rules=false", "-iptables-resync=9", "-kube-subnet-mgr=false"}, []string{"FLANNELD_PUBLIC_IPV6=fd00::1"}, defaults(func(s *settings) {
+			s.forward, s.idle = false, []string{"public-ipv6", "iptables-resync"}
 		})},
 	}
 	compare := []cmp.Option{
@@ -134,8 +136,44 @@ func TestAnnounceHasNoSecrets(t *testing.T) {
 	var b bytes.Buffer
 	d := &daemon{settings: s, log: slog.New(slog.NewTextHandler(&b, nil))}
 	d.announce()
-	if got := b.String(); strings.Contains(got, "hunter2") || !strings.Contains(got, "ip-masq") {
-		t.Errorf("got log %q, want the idle flags and no password", got)
+	if got := b.String(); strings.Contains(got, "hunter2") || !strings.Contains(got, "vxtap starts") {
+		t.Errorf("got log %q, want a line and no password", got)
+	}
+}
+
+// Rules that flanneld sets and vxtap does not must be missed in the log, not
+// in the traffic.
+func TestAnnounceSaysWhatIsMissing(t *testing.T) {
+	const forward, masq, idle = "forward rules are not set", "nobody masquerades now", "without effect"
+	tests := []struct {
+		name string
+		args []string
+		want []string // the others must not be there
+	}{
+		{"no flags", nil, []string{forward}},
+		{"forward rules asked for", []string{"-iptables-forward-rules=true"}, []string{forward}},
+		{"forward rules not wanted", []string{"-iptables-forward-rules=false"}, nil},
+		{"masquerading", []string{"-ip-masq", "-iptables-forward-rules=false"}, []string{masq}},
+		{"a flag that does nothing", []string{"-ip-blackhole-route", "-iptables-forward-rules=false"}, []string{idle}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := parse(t, tt.args, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b bytes.Buffer
+			(&daemon{settings: s, log: slog.New(slog.NewTextHandler(&b, nil))}).announce()
+			for _, line := range []string{forward, masq, idle} {
+				want := 0
+				if slices.Contains(tt.want, line) {
+					want = 1
+				}
+				if got := strings.Count(b.String(), line); got != want {
+					t.Errorf("got %d lines with %q, want %d:\n%s", got, line, want, &b)
+				}
+			}
+		})
 	}
 }
 
