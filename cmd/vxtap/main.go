@@ -21,6 +21,7 @@
 //	segment.go   what stands while the lease does: TAP, sockets, switch, route
 //	hold.go      keeping the lease, and getting it back
 //	peers.go     where a lease becomes a peer
+//	report.go    what the log says of other hosts' leases
 //	status.go    what the daemon tells about itself
 //	admin.go     the unix socket that tells it
 //	health.go    /healthz, /readyz and /metrics

@@ -42,6 +42,7 @@ type segment struct {
 	own   atomic.Pointer[lease.Lease] // our lease; after run began it changes only in its times
 	fresh bool                        // this start created own
 	view  atomic.Pointer[lease.Selection]
+	news  chan struct{} // tells report that view has changed
 
 	closers []func() error // undo what was opened, last first
 }
@@ -61,6 +62,7 @@ func openSegment(ctx context.Context, d *daemon, config lease.Config) (*segment,
 		log:    d.log.With("device", deviceName(config.Backend.VNI)),
 		config: config,
 		device: deviceName(config.Backend.VNI),
+		news:   make(chan struct{}, 1),
 	}
 	s.view.Store(&lease.Selection{})
 	for _, step := range []func(context.Context) error{
@@ -250,6 +252,7 @@ func (s *segment) run(ctx context.Context) error {
 	})
 	g.Go(func() error { return s.d.registry.Watch(ctx, s.publish) })
 	g.Go(func() error { return s.hold(ctx) })
+	g.Go(func() error { report(ctx, s.log, s.news, s.view.Load); return nil })
 	g.Go(func() error { return serveHTTP(ctx, s.admin, s.d.adminHandler(), s.log) })
 	s.d.ready()
 	s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.mac,
@@ -261,14 +264,10 @@ func (s *segment) run(ctx context.Context) error {
 func (s *segment) publish(all lease.Snapshot) {
 	now := all.Select(s.config, *s.own.Load())
 	s.sw.SetPeers(peersOf(now))
-	before := s.view.Swap(&now)
-	if len(now.Peers) != len(before.Peers) {
-		s.log.Info("peers", "peers", len(now.Peers), "before", len(before.Peers))
-	}
-	for _, r := range now.Rejected {
-		if !slices.Contains(before.Rejected, r) {
-			s.log.Warn("left out", "key", r.Key, "reason", r.Reason)
-		}
+	s.view.Store(&now)
+	select {
+	case s.news <- struct{}{}:
+	default: // report is told already, and will take all there is
 	}
 }
 
