@@ -131,7 +131,11 @@ func (r *receiver) describe(d *tunnel.Datagram, i int) {
 		Data: r.slots[i][:min(int(h.len), maxDatagram)],
 		From: netip.AddrFrom4(r.names[i].Addr),
 	}
-	rest := r.control[i].bytes[:min(int(h.hdr.Controllen), controlLen)]
+	readControl(d, r.control[i].bytes[:min(int(h.hdr.Controllen), controlLen)])
+}
+
+// readControl sets what the control messages in rest say of d.
+func readControl(d *tunnel.Datagram, rest []byte) {
 	for len(rest) >= unix.SizeofCmsghdr {
 		c := (*unix.Cmsghdr)(unsafe.Pointer(&rest[0]))
 		length, data := int(c.Len), unix.CmsgLen(0)

@@ -429,3 +429,17 @@ func shrinkBuffer(t *testing.T, fd int) {
 		t.Fatal(err)
 	}
 }
+
+// Control messages come from the kernel; still, none may lead us outside.
+func FuzzReadControl(f *testing.F) {
+	var b [controlLen]byte
+	segs, _ := segments(20, 10)
+	n := putControl(&b, entry{&tunnel.Message{Size: 10, TOS: 2}, segs})
+	f.Add(b[:n])
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		var aligned control
+		var d tunnel.Datagram
+		readControl(&d, aligned.bytes[:copy(aligned.bytes[:], data)])
+	})
+}
