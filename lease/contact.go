@@ -106,6 +106,23 @@ func (b *backoff) next() time.Duration {
 
 func (b *backoff) reset() { b.last = 0 }
 
+// watch is store.Watch for whoever reads everything anew when it breaks, and
+// waits by b before that. b starts afresh only after a watch that was of use:
+// it delivered a change, or lived longer than the longest wait. A store that
+// grants a watch and breaks it at once would otherwise be read in full ten
+// times a second by every host.
+func (r *Registry) watch(ctx context.Context, prefix string, from int64, b *backoff, deliver func(Batch)) error {
+	since, useful := time.Now(), false
+	err := r.store.Watch(ctx, prefix, from, func(batch Batch) {
+		useful = useful || len(batch.Events) > 0
+		deliver(batch)
+	})
+	if useful || time.Since(since) > b.most {
+		b.reset()
+	}
+	return err
+}
+
 // jitter returns d less a random part of at most spread.
 func jitter(d, spread time.Duration) time.Duration {
 	if spread <= 0 {

@@ -48,6 +48,10 @@ type keeper struct {
 	grant   GrantID       // that the key is attached to, as far as we know
 	seen    int64         // the revision at which our key was last looked at
 	regrant chan struct{} // tells renew that grant has changed
+
+	// Anybody may put our key, and must not make a line each time. Status
+	// always has the latest.
+	saidConflict, saidAnew pace
 }
 
 func (k *keeper) current() GrantID {
@@ -177,8 +181,7 @@ func (k *keeper) follow(ctx context.Context, b *backoff) error {
 	timed, cancel := context.WithTimeout(ctx, jitter(k.r.o.Resync, k.r.o.Resync/5))
 	defer cancel()
 	var lost error
-	err = k.r.store.Watch(timed, k.own.Key, rev+1, func(batch Batch) {
-		b.reset()
+	err = k.r.watch(timed, k.own.Key, rev+1, b, func(batch Batch) {
 		for _, ev := range batch.Events {
 			if ev.Key != k.own.Key || lost != nil || k.knows(ev.Revision) {
 				continue
@@ -221,13 +224,27 @@ func (k *keeper) knows(revision int64) bool {
 	return revision <= k.seen
 }
 
-// see takes in the state of our key at a revision.
+// see takes in the state of our key at a revision, and says what is worth it.
 func (k *keeper) see(ev Event, revision int64) error {
+	conflict, anew, err := k.take(ev, revision)
+	if conflict != "" {
+		k.r.log.Error("own lease was overwritten", "subnet", k.own.Subnet, "reason", conflict)
+	}
+	if anew {
+		k.r.log.Info("own lease was put anew", "subnet", k.own.Subnet, "reserved", ev.Grant == 0)
+	}
+	return err
+}
+
+// take is see without the log, which may be slow and is not written under a
+// lock. It returns what is to be said: of a conflict, and that there is a new
+// grant.
+func (k *keeper) take(ev Event, revision int64) (conflict string, anew bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.seen = revision
 	if ev.Deleted {
-		return fmt.Errorf("%w: the key %s was deleted, or its time ran out", ErrLost, k.r.path(ev.Key))
+		return "", false, fmt.Errorf("%w: the key %s was deleted, or its time ran out", ErrLost, k.r.path(ev.Key))
 	}
 	a, err := ParseAttrs(ev.Value)
 	if a.PublicIP != k.own.Attrs.PublicIP {
@@ -235,37 +252,43 @@ func (k *keeper) see(ev Event, revision int64) error {
 		if a.PublicIP.IsValid() {
 			who = "PublicIP " + a.PublicIP.String()
 		}
-		return fmt.Errorf("%w: somebody wrote %s to the key %s", ErrLost, who, k.r.path(ev.Key))
+		return "", false, fmt.Errorf("%w: somebody wrote %s to the key %s", ErrLost, who, k.r.path(ev.Key))
 	}
-	k.r.setConflict(k.own, a, err)
+	conflict = k.r.conflictOf(k.own, a, err)
+	if !k.r.setConflict(conflict) || !k.saidConflict.due(conflict) {
+		conflict = ""
+	}
 	if ev.Grant != k.grant {
-		k.r.log.Info("own lease was put anew", "subnet", k.own.Subnet, "reserved", ev.Grant == 0)
 		k.grant = ev.Grant
 		k.r.setExpires(time.Time{}) // renew knows in a moment
 		select {
 		case k.regrant <- struct{}{}:
 		default:
 		}
+		anew = k.saidAnew.due("")
 	}
-	return nil
+	return conflict, anew, nil
 }
 
-// setConflict notes whether a, found under our own key with our own PublicIP,
-// is what we published.
-func (r *Registry) setConflict(own Lease, a Attrs, err error) {
-	conflict := ""
+// conflictOf says in what a, found under our own key with our own PublicIP, is
+// not what we published; "" if it is. err is why it does not parse.
+func (r *Registry) conflictOf(own Lease, a Attrs, err error) string {
 	switch {
 	case err != nil:
-		conflict = fmt.Sprintf("the value under %s is broken, so that peers leave this host out: %v; restart to write it anew", r.path(own.Key), err)
+		return fmt.Sprintf("the value under %s is broken, so that peers leave this host out: %v; restart to write it anew", r.path(own.Key), err)
 	case a.BackendType != backendVXLAN || a.MAC != own.Attrs.MAC:
-		conflict = fmt.Sprintf("somebody with our PublicIP %v publishes backend %q and MAC %v under %s, ours is %v: stop the other daemon on this host, then restart this one",
+		return fmt.Sprintf("somebody with our PublicIP %v publishes backend %q and MAC %v under %s, ours is %v: stop the other daemon on this host, then restart this one",
 			a.PublicIP, a.BackendType, a.MAC, r.path(own.Key), own.Attrs.MAC)
 	}
+	return ""
+}
+
+// setConflict notes a conflict, or "" that there is none, and reports whether
+// it is one and new.
+func (r *Registry) setConflict(conflict string) bool {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	fresh := conflict != "" && conflict != r.conflict
 	r.conflict = conflict
-	r.mu.Unlock()
-	if fresh {
-		r.log.Error("own lease was overwritten", "subnet", own.Subnet, "reason", conflict)
-	}
+	return fresh
 }

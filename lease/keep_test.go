@@ -4,6 +4,7 @@ package lease_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -176,6 +177,51 @@ func TestKeepBesideAnotherDaemon(t *testing.T) {
 			t.Errorf("got conflict %q for a broken value", c)
 		}
 		assertKept(t, out)
+	})
+}
+
+// The same for the watch of our own key.
+func TestKeepBacksOffFromABrokenWatch(t *testing.T) {
+	bubble(t, func(t *testing.T, s *leasetest.Store) {
+		r := lease.New(fickle{s}, lease.Options{})
+		l := leasetest.Acquire(t, r, 1)
+		before := s.Calls("List")
+		out := leasetest.Keep(t, r, l)
+		pass(time.Minute)
+		assertKept(t, out)
+		if n := s.Calls("List") - before; n < 30 || n > 65 {
+			t.Errorf("got %d looks in a minute, want one in 1 to 2 s", n)
+		}
+	})
+}
+
+// A stranger who puts our key all day, each time with something else, must not
+// write our log with it.
+func TestKeepLogsLittleOfAStrangersPuts(t *testing.T) {
+	bubble(t, func(t *testing.T, s *leasetest.Store) {
+		log, said := logTo()
+		r := lease.New(s, lease.Options{Log: log})
+		l := leasetest.Acquire(t, r, 1)
+		out := leasetest.Keep(t, r, l)
+		pass(time.Second)
+		before := strings.Count(said.String(), "\n")
+		var last string
+		for n := range 6000 { // a minute
+			grant, _, err := s.Grant(t.Context(), 24*time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = fmt.Sprintf("02:00:00:00:%02x:%02x", 1+n>>8, n&255)
+			s.Force(l.Key, strings.Replace(leasetest.Value(t, 1), "02:00:00:00:00:01", last, 1), grant)
+			pass(10 * time.Millisecond)
+		}
+		assertKept(t, out)
+		if n := strings.Count(said.String(), "\n") - before; n < 2 || n > 16 {
+			t.Errorf("got %d lines for 6000 puts, want one in about 5 s", n)
+		}
+		if c := r.Status().Conflict; !strings.Contains(c, last) {
+			t.Errorf("got conflict %q, want it to name the last MAC, %s", c, last)
+		}
 	})
 }
 

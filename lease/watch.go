@@ -106,10 +106,7 @@ func (f *follower) follow(ctx context.Context, b *backoff) error {
 	}
 	timed, cancel := context.WithTimeout(ctx, jitter(f.r.o.Resync, f.r.o.Resync/5))
 	defer cancel()
-	err = f.r.store.Watch(timed, subnetsList, from+1, func(batch Batch) {
-		b.reset() // a watch that is granted and then broken at once must not reset it
-		f.apply(batch)
-	})
+	err = f.r.watch(timed, subnetsList, from+1, b, f.apply)
 	if timed.Err() != nil {
 		return nil
 	}
@@ -125,21 +122,30 @@ var errRolledBack = errors.New("etcd answered with a revision older than one it 
 
 // replace takes in a full read and returns the revision to watch from.
 func (f *follower) replace(l Listing) (int64, error) {
-	entries := readEntries(l)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if l.Revision < f.revision {
+	known := f.known()
+	if l.Revision < known {
 		if f.rollbacks++; f.rollbacks < rollbackProof {
 			return 0, errRolledBack
 		}
-		f.r.log.Warn("etcd has gone back in time: restored from a backup?", "from", f.revision, "to", l.Revision)
+		f.r.log.Warn("etcd has gone back in time: restored from a backup?", "from", known, "to", l.Revision)
 	}
 	f.rollbacks = 0
+	entries := readEntries(l)
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if !f.filled || !slices.EqualFunc(f.entries, entries, sameValue) {
 		f.changed()
 	}
 	f.entries, f.revision, f.filled = entries, l.Revision, true
 	return l.Revision, nil
+}
+
+// known returns the revision up to which everything is in entries. Only run's
+// goroutine changes it.
+func (f *follower) known() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.revision
 }
 
 // apply takes in what a watch delivered. What is older than what is known is

@@ -3,6 +3,7 @@
 package lease_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -138,6 +139,49 @@ func TestWatchWithoutAWatch(t *testing.T) {
 		w.Until(t, "one lease", count(1))
 		if took := time.Since(start); took > 2*time.Second {
 			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// fickle is a store whose watches are granted and then broken at once, as by a
+// proxy that does not carry streams.
+type fickle struct{ *leasetest.Store }
+
+func (s fickle) Watch(ctx context.Context, prefix string, from int64, deliver func(lease.Batch)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	deliver(lease.Batch{Revision: from - 1})
+	return errors.New("the stream broke")
+}
+
+func TestWatchThatIsGrantedAndBrokenBacksOff(t *testing.T) {
+	bubble(t, func(t *testing.T, s *leasetest.Store) {
+		w := leasetest.Watch(t, lease.New(fickle{s}, lease.Options{}))
+		pass(time.Minute)
+		if reads := s.Calls("List"); reads < 30 || reads > 65 {
+			t.Errorf("got %d full reads in a minute, want one in 1 to 2 s", reads)
+		}
+		if _, n := w.Last(); n != 1 {
+			t.Errorf("got %d snapshots, want one", n)
+		}
+	})
+}
+
+// A watch that lasted was of use: after it the first attempt is at once again.
+func TestWatchThatLastedStartsTheBackoffAfresh(t *testing.T) {
+	bubble(t, func(t *testing.T, s *leasetest.Store) {
+		w := leasetest.Watch(t, lease.New(s, lease.Options{Resync: 1000 * time.Hour}))
+		for n := range 5 {
+			pass(10 * time.Second)
+			s.Disconnect()
+			s.Connect()
+			s.Force(fmt.Sprintf("subnets/10.5.%d.0-24", n+1), leasetest.Value(t, n+1), 0)
+			start := time.Now()
+			w.Until(t, "the news", count(n+1))
+			if took := time.Since(start); took > 150*time.Millisecond {
+				t.Errorf("outage %d: took %v, want one shortest wait", n, took)
+			}
 		}
 	})
 }
