@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -173,32 +172,4 @@ func (d *daemon) notify(state string) {
 	if _, err := sd.SdNotify(false, state); err != nil {
 		d.log.Warn("systemd cannot be told", "state", state, "error", err)
 	}
-}
-
-// serveHTTP serves h on l until ctx ends. It closes l.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	server := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      10 * time.Second,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve %s: %w", l.Addr(), err)
-		}
-		return nil
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		// An answer under way may finish; nobody may hold up the exit.
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 300*time.Millisecond)
-		defer cancel()
-		if server.Shutdown(grace) != nil {
-			return server.Close()
-		}
-		return nil
-	})
-	return g.Wait()
 }

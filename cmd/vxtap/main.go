@@ -25,6 +25,7 @@
 //	status.go    what the daemon tells about itself
 //	admin.go     the unix socket that tells it
 //	health.go    /healthz, /readyz and /metrics
+//	server.go    the HTTP server behind both
 //	metrics.go   the same numbers for Prometheus
 //	show.go      vxtap status
 //	log.go       the log, and the version
