@@ -9,7 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,14 +43,33 @@ type daemon struct {
 	vtep     netip.Addr // the address in our lease
 	registry *lease.Registry
 
-	phase   atomic.Value            // phase
-	segment atomic.Pointer[segment] // nil while none stands; read by status and metrics
+	phase atomic.Value // phase
+
+	mu      sync.RWMutex // guards segment
+	segment *segment     // nil while none stands
+}
+
+// withSegment calls f with the segment that stands, or with nil, and keeps it
+// standing until f returns: f may ask its switch and its sockets, whose
+// descriptors might be somebody else's after they were closed.
+func (d *daemon) withSegment(f func(*segment)) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	f(d.segment)
+}
+
+// setSegment returns when nobody looks at the segment before s any more.
+func (d *daemon) setSegment(s *segment) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.segment = s
 }
 
 // runDaemon runs until ctx ends, and then returns nil, or until something
 // fails for good. Whatever it set up is gone when it returns, but for the
 // lease and the subnet file, which are this host's the next time as well.
 func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
+	makeRoomForLoops()
 	if err := host.Preflight(); err != nil {
 		return err
 	}
@@ -77,6 +99,17 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 	}
 	d.registry = lease.New(store, lease.Options{RenewMargin: s.renewMargin, Log: log})
 	return errors.Join(d.serve(ctx, health), store.Close())
+}
+
+// makeRoomForLoops gives the Go scheduler one processor more for each of the
+// switch's two loops. A loop is a thread that sleeps in system calls; when it
+// wakes it needs a processor of the scheduler's at once, and with as many as
+// there are cores it often has to wait for another goroutine to give one up.
+// Measured on 2 cores: a fifth more throughput.
+func makeRoomForLoops() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 2)
+	}
 }
 
 // announce is the first line of the log, and what else the operator should
@@ -138,7 +171,6 @@ func (d *daemon) runSegments(ctx context.Context) error {
 		d.phase.CompareAndSwap(phaseWaiting, phaseStarting)
 		err = d.runSegment(ctx, config)
 		if moved, ok := errors.AsType[*movedError](err); ok {
-			d.phase.CompareAndSwap(phaseReady, phaseStarting)
 			config, err = moved.config, nil
 		}
 	}
@@ -153,9 +185,10 @@ func (d *daemon) runSegment(ctx context.Context, config lease.Config) error {
 	if err != nil {
 		return err
 	}
-	d.segment.Store(s)
+	d.setSegment(s)
 	err = s.run(ctx)
-	d.segment.Store(nil)
+	d.phase.CompareAndSwap(phaseReady, phaseStarting) // until the next one stands, if there is one
+	d.setSegment(nil)
 	return errors.Join(err, s.close())
 }
 

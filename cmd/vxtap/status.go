@@ -124,9 +124,11 @@ func (d *daemon) status(now time.Time) Status {
 		Etcd:      EtcdStatus{Endpoints: d.etcd.Endpoints, Prefix: d.etcd.Prefix},
 	}
 	s.Peers, s.Rejected = []PeerStatus{}, []RejectedKey{} // [] in JSON, not null
-	if seg := d.segment.Load(); seg != nil {
-		s.addSegment(seg)
-	}
+	d.withSegment(func(seg *segment) {
+		if seg != nil {
+			s.addSegment(seg)
+		}
+	})
 	s.addRegistry(d, now)
 	return s
 }

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"sync"
+	"testing"
+)
+
+// A request that came in time must not meet closed descriptors, which may be
+// somebody else's by then.
+func TestSegmentStandsWhileItIsLookedAt(t *testing.T) {
+	d := &daemon{}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 10_000 {
+				d.withSegment(func(s *segment) {
+					if s != nil && s.device == "" {
+						t.Error("got a segment that is closed")
+					}
+				})
+			}
+		})
+	}
+	for range 1000 {
+		s := &segment{device: "flannel.1"}
+		d.setSegment(s)
+		d.setSegment(nil)
+		s.device = "" // closed
+	}
+	wg.Wait()
+}
