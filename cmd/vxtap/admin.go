@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -101,11 +102,49 @@ func (a *adminSocket) Close() error {
 	return nil
 }
 
-func (d *daemon) adminHandler() http.Handler {
+// adminServer answers on the socket until it is closed.
+type adminServer struct {
+	socket *adminSocket
+	stop   context.CancelFunc
+	ended  chan struct{} // closed after err is set
+	err    error
+}
+
+// startAdmin serves h on socket. It does not end with ctx: for as long as a
+// segment is there, somebody may ask what it does.
+func startAdmin(ctx context.Context, socket *adminSocket, h http.Handler, log *slog.Logger) *adminServer {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	a := &adminServer{socket: socket, stop: stop, ended: make(chan struct{})}
+	go func() {
+		defer close(a.ended)
+		a.err = serveHTTP(ctx, socket, h, log)
+	}()
+	return a
+}
+
+// wait returns when ctx ends, with nil, or when the server did by itself.
+func (a *adminServer) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-a.ended:
+		return a.err
+	}
+}
+
+// Close ends the server and removes the socket's file. Why a server ended that
+// ended by itself is wait's to tell.
+func (a *adminServer) Close() error {
+	a.stop()
+	<-a.ended
+	return a.socket.Close()
+}
+
+func adminHandler(status func(time.Time) Status) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+adminPath, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = writeJSON(w, d.status(time.Now())) // an error is the client's: it has gone
+		_ = writeJSON(w, status(time.Now())) // an error is the client's: it has gone
 	})
 	return mux
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -12,8 +13,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"vxtap/lease"
+	"vxtap/lease/leasetest"
 )
 
 // runDir returns a new run directory. It is not t.TempDir's: that has the name
@@ -136,6 +141,31 @@ func TestAdminSocketOfAnotherIsLeftAlone(t *testing.T) {
 		t.Error(err)
 	}
 	wantEntries(t, dir)
+}
+
+// While a lease is waited for, and that may be for long, the socket is there
+// already: whoever asks must get an answer.
+func TestAdminSocketIsServedBeforeThereIsALease(t *testing.T) {
+	store := leasetest.New()
+	t.Cleanup(store.Close)
+	d := &daemon{settings: settings{runDir: runDir(t)}, log: slog.New(slog.DiscardHandler), registry: lease.New(store, lease.Options{})}
+	d.phase.Store(phaseStarting)
+	s := &segment{d: d, log: d.log, device: "flannel.1", mtu: 1450}
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := s.openAdmin(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cancel() // as by SIGTERM; the socket goes with the segment
+	ask, done := context.WithTimeout(t.Context(), 5*time.Second)
+	defer done()
+	got, err := fetchStatus(ask, socketPath(d.runDir, "flannel.1"))
+	if err != nil || got.State != string(phaseStarting) || got.Device != "flannel.1" || got.MTU != 1450 || got.Subnet.IsValid() {
+		t.Errorf("got %+v and error %v, want the device, no subnet, and the state", got, err)
+	}
+	if err := s.close(); err != nil {
+		t.Error(err)
+	}
+	wantEntries(t, d.runDir)
 }
 
 func TestAdminSocketErrors(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,13 +37,14 @@ type segment struct {
 
 	underlay *underlay.Conn
 	tap      *tap.Device
-	admin    *adminSocket
+	admin    *adminServer
 	sw       *tunnel.Switch
 
 	own   atomic.Pointer[lease.Lease] // our lease; after run began it changes only in its times
 	fresh bool                        // this start created own
 	view  atomic.Pointer[lease.Selection]
 	news  chan struct{} // tells report that view has changed
+	first sync.Once     // publish
 
 	closers []func() error // undo what was opened, last first
 }
@@ -157,15 +159,26 @@ func (s *segment) openTAP(context.Context) error {
 }
 
 // openAdmin comes after the TAP: only one process can have the device, so only
-// one can be putting its socket there.
-func (s *segment) openAdmin(context.Context) error {
-	a, err := listenAdmin(s.d.runDir, s.device)
+// one can be putting its socket there. It is served at once: getting the lease
+// may take as long as etcd is away, and that is when somebody asks.
+func (s *segment) openAdmin(ctx context.Context) error {
+	socket, err := listenAdmin(s.d.runDir, s.device)
 	if err != nil {
 		return err
 	}
-	s.admin = a
-	s.closers = append(s.closers, a.Close)
+	s.admin = startAdmin(ctx, socket, adminHandler(s.status), s.log)
+	s.closers = append(s.closers, s.admin.Close)
 	return nil
+}
+
+// status is the daemon's, with what is known of a segment that does not stand
+// yet, or no more.
+func (s *segment) status(now time.Time) Status {
+	st := s.d.status(now)
+	if st.Device == "" {
+		st.addPlan(s)
+	}
+	return st
 }
 
 func (s *segment) acquire(ctx context.Context) error {
@@ -253,14 +266,12 @@ func (s *segment) run(ctx context.Context) error {
 	g.Go(func() error { return s.d.registry.Watch(ctx, s.publish) })
 	g.Go(func() error { return s.hold(ctx) })
 	g.Go(func() error { report(ctx, s.log, s.news, s.view.Load); return nil })
-	g.Go(func() error { return serveHTTP(ctx, s.admin, s.d.adminHandler(), s.log) })
-	s.d.ready()
-	s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.mac,
-		"mtu", s.mtu, "offloads", slices.Concat(s.tap.Offloads(), s.underlay.Offloads()))
+	g.Go(func() error { return s.admin.wait(ctx) })
 	return g.Wait()
 }
 
-// publish hands a new state of all leases to the switch.
+// publish hands a new state of all leases to the switch. From the first one on
+// frames have somewhere to go: the daemon is ready then, and not before.
 func (s *segment) publish(all lease.Snapshot) {
 	now := all.Select(s.config, *s.own.Load())
 	s.sw.SetPeers(peersOf(now))
@@ -269,6 +280,11 @@ func (s *segment) publish(all lease.Snapshot) {
 	case s.news <- struct{}{}:
 	default: // report is told already, and will take all there is
 	}
+	s.first.Do(func() {
+		s.d.ready()
+		s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.mac,
+			"mtu", s.mtu, "peers", len(now.Peers), "offloads", slices.Concat(s.tap.Offloads(), s.underlay.Offloads()))
+	})
 }
 
 // close undoes what openSegment did, but for the lease and the subnet file.

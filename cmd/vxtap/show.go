@@ -115,7 +115,11 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	row := func(name, format string, args ...any) {
 		t.AppendRow(table.Row{"  " + name, fmt.Sprintf(format, args...)})
 	}
-	row("subnet", "%s of %s, %s", s.Subnet, s.Network, leaseEnd(s.Lease, now))
+	if s.Subnet.IsValid() {
+		row("subnet", "%s of %s, %s", s.Subnet, s.Network, leaseEnd(s.Lease, now))
+	} else {
+		row("subnet", "none yet of %s", s.Network)
+	}
 	row("VTEP", "%s port %d, %s, VNI %d", s.VTEP, s.Port, s.MAC, s.VNI)
 	row("interface", "%s, %s, MTU %d inside the tunnel", s.Interface, s.Address, s.MTU)
 	row("etcd", "%s", etcdLine(s.Etcd, now))

@@ -63,12 +63,16 @@ func TestShowStatus(t *testing.T) {
 	down.Etcd.Connected, down.Etcd.LastContact = false, nil
 	down.Lease.Expires = nil
 	down.Offloads = OffloadsStatus{}
+	starting := down
+	starting.State, starting.Subnet, starting.Lease = string(phaseStarting), netip.Prefix{}, LeaseStatus{}
+	starting.Out, starting.In, starting.SocketOverflows, starting.TAPOverflows = DirectionStatus{}, DirectionStatus{}, 0, 0
 	tests := []struct {
 		name   string
 		status Status
 	}{
 		{"busy", busyStatus()},
 		{"alone", down},
+		{"starting", starting},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

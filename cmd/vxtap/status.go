@@ -25,7 +25,7 @@ type Status struct {
 	Device    string         `json:"device"`    // of the TAP
 	VNI       uint32         `json:"vni"`       // of the segment
 	Network   netip.Prefix   `json:"network"`   // the whole overlay
-	Subnet    netip.Prefix   `json:"subnet"`    // this host's part of it
+	Subnet    netip.Prefix   `json:"subnet"`    // this host's part of it; "" while there is no lease
 	VTEP      netip.Addr     `json:"vtep"`      // the address in the lease, at which others reach this host
 	Port      uint16         `json:"port"`      // UDP, of all hosts
 	MAC       ether.MAC      `json:"mac"`       // of this host's VTEP
@@ -123,7 +123,10 @@ func (d *daemon) status(now time.Time) Status {
 		Checks:    ChecksStatus{Source: d.checks.Source.String(), InnerSource: d.checks.InnerSource.String()},
 		Etcd:      EtcdStatus{Endpoints: d.etcd.Endpoints, Prefix: d.etcd.Prefix},
 	}
-	s.Peers, s.Rejected = []PeerStatus{}, []RejectedKey{} // [] in JSON, not null
+	// [] and {} in JSON, not null.
+	s.Peers, s.Rejected = []PeerStatus{}, []RejectedKey{}
+	s.Offloads = OffloadsStatus{TAP: []string{}, UDP: []string{}}
+	s.Out, s.In = directionStatus(&tunnel.Direction{}), directionStatus(&tunnel.Direction{})
 	d.withSegment(func(seg *segment) {
 		if seg != nil {
 			s.addSegment(seg)
@@ -147,15 +150,20 @@ func (s *Status) addRegistry(d *daemon, now time.Time) {
 	}
 }
 
-func (s *Status) addSegment(seg *segment) {
-	own := seg.own.Load()
+// addPlan adds what is known of a segment before it has a lease.
+func (s *Status) addPlan(seg *segment) {
 	s.Device = seg.device
 	s.VNI = uint32(seg.config.Backend.VNI)
 	s.Network = seg.config.Network
-	s.Subnet = own.Subnet
 	s.Port = seg.config.Backend.Port
 	s.MAC = seg.mac
 	s.MTU = seg.mtu
+}
+
+func (s *Status) addSegment(seg *segment) {
+	s.addPlan(seg)
+	own := seg.own.Load()
+	s.Subnet = own.Subnet
 	s.Lease.Key, s.Lease.Expires = own.Key, unlessZero(own.Expires)
 	s.Offloads = OffloadsStatus{TAP: seg.tap.Offloads(), UDP: seg.underlay.Offloads()}
 
