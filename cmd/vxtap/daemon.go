@@ -166,12 +166,13 @@ func (d *daemon) serve(ctx context.Context, health net.Listener) error {
 // runSegments opens a segment and runs it, and another one when the lease
 // moved to another subnet or the network config changed under it.
 func (d *daemon) runSegments(ctx context.Context) error {
+	var made lease.Lease
 	config, err := d.registry.Config(ctx)
 	for err == nil {
 		d.phase.CompareAndSwap(phaseWaiting, phaseStarting)
-		err = d.runSegment(ctx, config)
+		err = d.runSegment(ctx, config, made)
 		if moved, ok := errors.AsType[*movedError](err); ok {
-			config, err = moved.config, nil
+			config, made, err = moved.config, moved.made, nil
 		}
 	}
 	if ctx.Err() != nil {
@@ -180,8 +181,9 @@ func (d *daemon) runSegments(ctx context.Context) error {
 	return err
 }
 
-func (d *daemon) runSegment(ctx context.Context, config lease.Config) error {
-	s, err := openSegment(ctx, d, config)
+// runSegment returns a movedError, alone, when another segment is to follow.
+func (d *daemon) runSegment(ctx context.Context, config lease.Config, made lease.Lease) error {
+	s, err := openSegment(ctx, d, config, made)
 	if err != nil {
 		return err
 	}
@@ -189,7 +191,14 @@ func (d *daemon) runSegment(ctx context.Context, config lease.Config) error {
 	err = s.run(ctx)
 	d.phase.CompareAndSwap(phaseReady, phaseStarting) // until the next one stands, if there is one
 	d.setSegment(nil)
-	return errors.Join(err, s.close())
+	closed := s.close()
+	if _, moved := errors.AsType[*movedError](err); moved {
+		if closed != nil {
+			d.log.Warn("the segment was not closed cleanly", "device", s.device, "error", closed)
+		}
+		return err
+	}
+	return errors.Join(err, closed)
 }
 
 // ready tells everybody that frames are being forwarded. It is only said when

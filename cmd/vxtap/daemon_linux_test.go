@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -183,6 +184,61 @@ func TestDaemonAcquiresALostLeaseAgain(t *testing.T) {
 	})
 	p.stop(h)
 	h.nothingLeft()
+}
+
+// A lease that was made for a move must not stay when the move fails: the host
+// would use up a subnet each time.
+func TestDaemonThatCannotMoveReleasesItsNewLease(t *testing.T) {
+	h := newTestHost(t)
+	h.startEtcd(netConfig)
+	p := h.daemon(nil)
+	h.ready(p)
+	key := "/coreos.com/network/" + h.status().Lease.Key
+	if err := errors.Join(os.Remove(h.subnetFile), os.Mkdir(h.subnetFile, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	h.etcdctl("put", key, leaseValue("192.0.2.2", "02:00:00:00:00:02"))
+	if got := p.wait(h, 15*time.Second); got != exitError {
+		t.Errorf("got status %d, want %d", got, exitError)
+	}
+	if got, want := p.failure(h), "vxtap: write subnet file: "; !strings.HasPrefix(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := h.leases(); got != key {
+		t.Errorf("got leases %q, want only the other host's, %s", got, key)
+	}
+	h.nothingLeft()
+}
+
+// A daemon that hangs must not need SIGKILL: reading a named pipe that nobody
+// writes to heeds no context.
+func TestSecondSIGTERMEndsAHangingDaemon(t *testing.T) {
+	h := newTestHost(t)
+	pipe := filepath.Join(runDir(t), "ca.pem")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := h.daemon(nil, "-etcd-endpoints=https://127.0.0.1:2379", "-etcd-cafile="+pipe)
+	h.eventually("the daemon runs", func() error { // it listens from just before it hangs
+		c, err := h.ns.DialContext(t.Context(), "tcp", strings.TrimPrefix(healthURL, "http://"))
+		if err == nil {
+			c.Close()
+		}
+		return errors.Join(err, p.died())
+	})
+	h.eventually("the daemon has ended", func() error {
+		if p.died() != nil {
+			return nil
+		}
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			return nil //nolint:nilerr // it has ended just now
+		}
+		return errors.New("still running")
+	})
+	<-p.ended
+	if ws := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != syscall.SIGTERM {
+		t.Errorf("got %v, want it to be ended by the second SIGTERM", p.cmd.ProcessState)
+	}
 }
 
 func TestDaemonWhoseDeviceIsDeletedEnds(t *testing.T) {

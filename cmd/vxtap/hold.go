@@ -16,6 +16,7 @@ import (
 // segment has to be opened for it.
 type movedError struct {
 	config lease.Config
+	made   lease.Lease // that was created for it; the zero Lease: none
 }
 
 func (e *movedError) Error() string { return "the lease or the network config changed" }
@@ -68,6 +69,10 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 		s.log.Warn("the network config changed, starting afresh")
 		return &movedError{config: config}
 	}
+	held, _, err := s.d.registry.Own(ctx, s.d.vtep)
+	if err != nil {
+		return err
+	}
 	own, err := s.d.registry.Acquire(ctx, config, lease.Request{
 		PublicIP: s.d.vtep,
 		MAC:      s.mac,
@@ -78,7 +83,11 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 	}
 	if own.Subnet != before.Subnet {
 		s.log.Warn("the subnet is another one now, starting afresh", "subnet", own.Subnet, "before", before.Subnet)
-		return &movedError{config: config}
+		moved := &movedError{config: config}
+		if created(held, own) {
+			moved.made = own
+		}
+		return moved
 	}
 	s.own.Store(&own)
 	s.log.Info("lease acquired again", "subnet", own.Subnet)

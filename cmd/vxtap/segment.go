@@ -41,7 +41,7 @@ type segment struct {
 	sw       *tunnel.Switch
 
 	own   atomic.Pointer[lease.Lease] // our lease; after run began it changes only in its times
-	fresh bool                        // this start created own
+	made  lease.Lease                 // that was created for this segment; the zero Lease: none
 	view  atomic.Pointer[lease.Selection]
 	news  chan struct{} // tells report that view has changed
 	first sync.Once     // publish
@@ -56,13 +56,15 @@ type segment struct {
 //   - the subnet file comes last, since whoever waits for it starts containers
 //     as soon as it is there.
 //
-// When a step fails, the ones before it are undone, a lease that this very
-// start created included.
-func openSegment(ctx context.Context, d *daemon, config lease.Config) (*segment, error) {
+// When a step fails, the ones before it are undone, a lease that was created
+// for this segment included: made is the one that the segment before it got
+// when it lost its own, the zero Lease if there is none.
+func openSegment(ctx context.Context, d *daemon, config lease.Config, made lease.Lease) (*segment, error) {
 	s := &segment{
 		d:      d,
 		log:    d.log.With("device", deviceName(config.Backend.VNI)),
 		config: config,
+		made:   made,
 		device: deviceName(config.Backend.VNI),
 		news:   make(chan struct{}, 1),
 	}
@@ -194,11 +196,17 @@ func (s *segment) acquire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	held := s.own.Swap(&own)
-	// A lease of ours that Own left out, because its value made no sense, was
-	// there before as well: taking it up changed it.
-	s.fresh = own.Created != held.Created && own.Created == own.Revision
+	if held := s.own.Swap(&own); created(*held, own) {
+		s.made = own
+	}
 	return nil
+}
+
+// created reports whether Acquire made own, where Own had returned held. A
+// lease of ours that Own left out, because its value made no sense, was there
+// before as well: taking it up changed it.
+func created(held, own lease.Lease) bool {
+	return own.Created != held.Created && own.Created == own.Revision
 }
 
 func (s *segment) openSwitch(context.Context) error {
@@ -302,10 +310,10 @@ func (s *segment) close() error {
 // ended.
 func (s *segment) abandon(ctx context.Context) error {
 	err := s.close()
-	if !s.fresh {
+	if s.made.Key == "" {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	return errors.Join(err, s.d.registry.Release(ctx, *s.own.Load()))
+	return errors.Join(err, s.d.registry.Release(ctx, s.made))
 }
