@@ -23,6 +23,7 @@ type reporter struct {
 }
 
 func startReport(t *testing.T) *reporter {
+	t.Helper()
 	r := &reporter{news: make(chan struct{}, 1)}
 	log := slog.New(slog.NewTextHandler(&r.lines, nil))
 	go report(t.Context(), log, r.news, r.view.Load)
