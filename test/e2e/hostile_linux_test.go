@@ -3,17 +3,20 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"vxtap/cmd/vxlab/lab"
 	"vxtap/test/bed"
+	"vxtap/test/traffic"
 )
 
 // Datagrams that no peer would send cost themselves and nothing more: counted
@@ -79,6 +82,44 @@ func TestHostileDatagrams(t *testing.T) {
 	if !strings.Contains(string(text), stranger.VTEP.String()) {
 		t.Errorf("the log does not name the stranger %s", stranger.VTEP)
 	}
+}
+
+// Whoever floods a daemon, and a TCP stream at the same time, must not keep it
+// from stopping, nor the stream from arriving.
+func TestFlood(t *testing.T) {
+	b := bed.Up(t, lab.Options{Hosts: 2})
+	target := netip.AddrPortFrom(b.Host(1).VTEP, 8472).String()
+	var flood sync.WaitGroup
+	ctx, stop := context.WithTimeout(t.Context(), 15*time.Second)
+	defer stop()
+	junk := make([]byte, 100)
+	for range 2 {
+		conn, err := b.Node("net").DialContext(ctx, "udp4", target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flood.Go(func() {
+			defer conn.Close()
+			for ctx.Err() == nil {
+				_, _ = conn.Write(junk) // refused at times, once nobody listens
+			}
+		})
+	}
+	if _, err := traffic.Stream(ctx, b.ContainerEnd(2), b.ContainerEnd(1), 4<<20); err != nil {
+		t.Errorf("under a flood: %v", err)
+	}
+	if s := b.Status(1); s.In.Drops["no-vni-flag"] == 0 {
+		t.Errorf("the flood is not counted: %v", s.In.Drops)
+	}
+	start := time.Now()
+	if err := b.StopHost(ctx, 1); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("SIGTERM under a flood took %s, want 2 s at most", took)
+	}
+	stop()
+	flood.Wait()
 }
 
 // The overlay carries IPv4 only so far; IPv6 is counted, not lost in silence.
