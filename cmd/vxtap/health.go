@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -39,5 +41,36 @@ func (d *daemon) handleHealth(mux *http.ServeMux) {
 		}
 		fmt.Fprintln(w, "vxtap is ready")
 	})
-	mux.Handle("/metrics", promhttp.HandlerFor(newMetrics(d.status), promhttp.HandlerOpts{}))
+	mux.Handle("/metrics", metricsHandler(d.status))
+}
+
+const (
+	// maxScrapes is how many clients get the metrics at a time; others get 503
+	// at once. A scrape of a large network is megabytes in memory until the
+	// client has read it, and nobody makes it read.
+	maxScrapes = 4
+	// statusEvery is how old the status in a scrape may be.
+	statusEvery = 200 * time.Millisecond
+)
+
+func metricsHandler(status func(time.Time) Status) http.Handler {
+	metrics := newMetrics(atMostEvery(statusEvery, status))
+	return promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
+}
+
+// atMostEvery returns status, computed at most once in d by the clock of those
+// who ask: it copies the counters of every peer. They share what it returns and
+// must not change it.
+func atMostEvery(d time.Duration, status func(time.Time) Status) func(time.Time) Status {
+	var mu sync.Mutex
+	var at time.Time
+	var last Status
+	return func(now time.Time) Status {
+		mu.Lock()
+		defer mu.Unlock()
+		if age := now.Sub(at); at.IsZero() || age < 0 || age >= d {
+			at, last = now, status(now)
+		}
+		return last
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,6 +116,70 @@ func TestHealth(t *testing.T) {
 				t.Errorf("got %d %q, want %d %q", w.Code, w.Body, tt.status, tt.body)
 			}
 		})
+	}
+}
+
+// stuckWriter is a client that does not read.
+type stuckWriter struct {
+	http.ResponseWriter
+	writing chan<- struct{}
+	release <-chan struct{}
+}
+
+func (w *stuckWriter) Write(b []byte) (int, error) {
+	select {
+	case w.writing <- struct{}{}:
+	default:
+	}
+	<-w.release
+	return w.ResponseWriter.Write(b)
+}
+
+// Answers that nobody reads must not pile up in memory.
+func TestMetricsOfClientsThatDoNotReadAreFew(t *testing.T) {
+	h := metricsHandler(func(time.Time) Status { return busyStatus() })
+	release := make(chan struct{})
+	var g sync.WaitGroup
+	for range maxScrapes {
+		writing := make(chan struct{}, 1)
+		g.Go(func() {
+			w := &stuckWriter{httptest.NewRecorder(), writing, release}
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		})
+		<-writing
+	}
+	scrape := func() int {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		return w.Code
+	}
+	if got := scrape(); got != http.StatusServiceUnavailable {
+		t.Errorf("got %d for one scrape more than %d, want 503", got, maxScrapes)
+	}
+	close(release)
+	g.Wait()
+	if got := scrape(); got != http.StatusOK {
+		t.Errorf("got %d after the others ended, want 200", got)
+	}
+}
+
+func TestMetricsComputeOneStatusForManyScrapes(t *testing.T) {
+	n := 0
+	status := atMostEvery(statusEvery, func(time.Time) Status { n++; return Status{PID: n} })
+	for _, tt := range []struct {
+		name  string
+		after time.Duration
+		want  int
+	}{
+		{"the first", 0, 1},
+		{"at the same time", 0, 1},
+		{"just before it is too old", statusEvery - 1, 1},
+		{"too old", statusEvery, 2},
+		{"a clock that went back", 0, 3},
+	} {
+		if got := status(showTime.Add(tt.after)).PID; got != tt.want {
+			t.Errorf("%s: got status number %d, want %d", tt.name, got, tt.want)
+		}
 	}
 }
 

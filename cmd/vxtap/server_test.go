@@ -110,3 +110,41 @@ func TestServerRefusesALongHeader(t *testing.T) {
 		time.Sleep(time.Second) // net/http lingers, so that the answer is read
 	})
 }
+
+// Thousands of clients that only connect must not take all descriptors.
+func TestServerKeepsTooManyClientsWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- serveHTTP(ctx, l, http.NotFoundHandler(), slog.New(slog.DiscardHandler)) }()
+		var clients []net.Conn
+		accepted := make(chan struct{}, maxConns+1)
+		for range maxConns + 1 {
+			client, server := net.Pipe()
+			clients = append(clients, client)
+			go func() {
+				select {
+				case l.conns <- server:
+					accepted <- struct{}{}
+				case <-l.closed:
+				}
+			}()
+		}
+		synctest.Wait()
+		if got := len(accepted); got != maxConns {
+			t.Errorf("got %d connections accepted, want %d", got, maxConns)
+		}
+		for _, c := range clients {
+			c.Close()
+		}
+		synctest.Wait()
+		if got := len(accepted); got != maxConns+1 {
+			t.Errorf("got %d connections accepted after the others went, want %d", got, maxConns+1)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
