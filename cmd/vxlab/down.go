@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -16,7 +17,7 @@ func downCommand() *cli.Command {
 		Name:  "down",
 		Usage: "take down a lab, or what a crash has left of one",
 		Flags: []cli.Flag{
-			nameFlag("lab, or the only one"),
+			nameFlag(lab.DefaultName),
 			&cli.BoolFlag{Name: "all", Usage: "all labs"},
 		},
 		Action: func(c *cli.Context) error {
@@ -39,12 +40,21 @@ func downCommand() *cli.Command {
 				case found:
 					fmt.Fprintf(c.App.Writer, "lab %s is down\n", name)
 				default:
-					fmt.Fprintf(c.App.Writer, "no lab %s stands: nothing to do\n", name)
+					fmt.Fprintf(c.App.Writer, "no lab %s stands: nothing to do%s\n", name, others(c))
 				}
 			}
 			return errors.Join(errs...)
 		},
 	}
+}
+
+// others names the labs that do stand, for whoever gave no name.
+func others(c *cli.Context) string {
+	names, err := lab.List()
+	if c.IsSet("name") || err != nil || len(names) == 0 {
+		return ""
+	}
+	return " (there is " + strings.Join(names, ", ") + ")"
 }
 
 // downNames returns which labs are to go; none if there is none.
@@ -58,9 +68,14 @@ func downNames(c *cli.Context) ([]string, error) {
 		}
 		return lab.List()
 	}
-	name, err := standing(c.String("name"))
-	if err != nil || name == "" {
-		return nil, err
+	// Without a name it is the lab that up makes without a name, and never
+	// whatever else happens to stand: it may be somebody's work.
+	name := lab.DefaultName
+	if c.IsSet("name") {
+		name = c.String("name")
+	}
+	if err := lab.CheckName(name); err != nil {
+		return nil, usageError{err}
 	}
 	return []string{name}, nil
 }

@@ -67,9 +67,9 @@ func noNamespaces(t *testing.T, lab string) {
 func TestREADME(t *testing.T) {
 	bed.NeedRoot(t)
 	runs := map[string]func(*testing.T, string){
-		"make demo": readmeTwoCommands,
-		"bin/vxlab": readmeLab,
-		"etcdctl":   readmeCluster,
+		"make demo":  readmeTwoCommands,
+		"make build": readmeLab,
+		"etcdctl":    readmeCluster,
 	}
 	blocks := shellBlocks(t, "../../README.md")
 	if len(blocks) != len(runs) {
@@ -110,7 +110,7 @@ func readmeLab(t *testing.T, block string) {
 	if t.Failed() {
 		return // somebody's lab: it is not ours to take down
 	}
-	defer script(t, "bin/vxlab down") // of a lab that is down already it says so and is content
+	defer script(t, "bin/vxlab down -name lab") // of a lab that is down already it says so and is content
 	out := script(t, block)
 	for _, want := range []string{"172.30.", "192.168.77.11", "h3"} {
 		if !strings.Contains(out, want) {

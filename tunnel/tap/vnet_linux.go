@@ -162,6 +162,8 @@ func (v *vnet) ReadFrame(b []byte, h *virtio.Header, wait bool) (int, error) {
 			return int(n) - virtio.HeaderLen, nil
 		case errno == 0 || errno == unix.EINTR:
 			// Nothing that a frame could be made of: look again.
+		case errno == unix.EBADFD:
+			return 0, errDeleted
 		case errno != unix.EAGAIN:
 			return 0, fmt.Errorf("read TAP: %w", errno)
 		case !wait:
@@ -173,6 +175,9 @@ func (v *vnet) ReadFrame(b []byte, h *virtio.Header, wait bool) (int, error) {
 		}
 	}
 }
+
+// errDeleted is what a TAP says after somebody deleted it.
+var errDeleted = fmt.Errorf("somebody deleted the TAP, start again to get a new one: %w", unix.EBADFD)
 
 // park sleeps until the device is readable or Interrupt was called.
 func (v *vnet) park() error {
@@ -186,8 +191,7 @@ func (v *vnet) park() error {
 		case v.poll[1].Revents != 0:
 			return tunnel.ErrInterrupted
 		case v.poll[0].Revents&unix.POLLIN == 0:
-			// POLLERR alone is what a TAP says after somebody deleted it.
-			return fmt.Errorf("read TAP: %w", unix.EBADFD)
+			return errDeleted // POLLERR alone
 		}
 		return nil
 	}
