@@ -53,8 +53,33 @@ func (s *segment) hold(ctx context.Context) error {
 		if pause(ctx, lostFor) != nil || again.Wait(ctx) != nil {
 			return nil // ctx ended
 		}
-		if err := s.acquireAgain(ctx); err != nil {
+		if err := s.regain(ctx); err != nil {
 			return err
+		}
+	}
+}
+
+// regainEvery is how long to wait after acquiring the lease again has failed.
+const regainEvery = 10 * time.Second
+
+// regain acquires the lease again until that works, a movedError says that it
+// cannot work here, or ctx ends (nil). Nothing else ends it: what the lease
+// fails by, a config that somebody is half way through with or a network that
+// is full, passes, and the host's traffic goes on without it for as long as
+// peers send any. Only a first start fails at once.
+func (s *segment) regain(ctx context.Context) error {
+	say := rate.Sometimes{First: 1, Interval: 30 * time.Second}
+	for {
+		err := s.acquireAgain(ctx)
+		if _, moved := errors.AsType[*movedError](err); err == nil || moved {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // whatever failed, failed because of that
+		}
+		say.Do(func() { s.log.Error("lease not acquired again, trying on", "error", err, "every", regainEvery) })
+		if pause(ctx, regainEvery) != nil {
+			return nil
 		}
 	}
 }

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vxtap/encap/ether"
+	"vxtap/lease"
+	"vxtap/lease/leasetest"
+)
+
+// oneSubnet is a network with room for a single host.
+const oneSubnet = `{"Network": "10.5.0.0/28", "SubnetLen": 30, "SubnetMin": "10.5.0.4", "SubnetMax": "10.5.0.4", "Backend": {"Type": "vxlan"}}`
+
+const otherHost = `{"PublicIP":"192.0.2.2","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:02"}}`
+
+// holding returns a segment with nothing but a lease, as it is in hold. It
+// belongs into a synctest bubble.
+func holding(t *testing.T, store *leasetest.Store, log *bytes.Buffer) *segment {
+	t.Helper()
+	store.Force("config", oneSubnet, 0)
+	d := &daemon{
+		log:      slog.New(slog.NewTextHandler(log, nil)),
+		registry: lease.New(store, lease.Options{}),
+		vtep:     netip.MustParseAddr("192.0.2.1"),
+	}
+	d.phase.Store(phaseReady)
+	config, err := d.registry.Config(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &segment{d: d, log: d.log, config: config, mac: ether.MAC{0x02, 0, 0, 0, 0, 1}}
+	own, err := d.registry.Acquire(t.Context(), config, lease.Request{PublicIP: d.vtep, MAC: s.mac})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.own.Store(&own)
+	return s
+}
+
+// A host that forwards frames must not die of what passes.
+func TestHoldOutlivesWhatKeepsTheLeaseAway(t *testing.T) {
+	tests := []struct {
+		name string
+		harm func(store *leasetest.Store, key string)
+		mend func(store *leasetest.Store, key string)
+		want string // in the log
+	}{
+		{
+			name: "out of subnets",
+			harm: func(store *leasetest.Store, key string) { store.Force(key, otherHost, 0) },
+			mend: func(store *leasetest.Store, key string) { store.Forget(key) },
+			want: "out of subnets",
+		},
+		{
+			name: "a config that no longer parses",
+			harm: func(store *leasetest.Store, key string) {
+				store.Force("config", `{"Network": `, 0)
+				store.Force(key, otherHost, 0)
+			},
+			mend: func(store *leasetest.Store, key string) {
+				store.Force("config", oneSubnet, 0)
+				store.Forget(key)
+			},
+			want: "network config is not JSON",
+		},
+		{
+			name: "etcd refuses",
+			harm: func(store *leasetest.Store, key string) {
+				store.Force(key, otherHost, 0)
+				store.Hook(func(leasetest.Call) error { return fmt.Errorf("login: %w", lease.ErrRefused) })
+			},
+			mend: func(store *leasetest.Store, key string) {
+				store.Hook(func(leasetest.Call) error { return nil })
+				store.Forget(key)
+			},
+			want: "login: ",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				store := leasetest.New()
+				defer store.Close()
+				s := holding(t, store, &log)
+				before := s.own.Load()
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error, 1)
+				go func() { done <- s.hold(ctx) }()
+				synctest.Wait()
+
+				tt.harm(store, before.Key)
+				time.Sleep(95 * time.Second)
+				synctest.Wait()
+				select {
+				case err := <-done:
+					t.Fatalf("hold ended, with error %v", err)
+				default:
+				}
+				if got := strings.Count(log.String(), "lease not acquired again"); got != 4 || !strings.Contains(log.String(), tt.want) {
+					t.Errorf("got %d lines in 95 s, want 4 with %q:\n%s", got, tt.want, &log)
+				}
+
+				tt.mend(store, before.Key)
+				time.Sleep(regainEvery + time.Second)
+				synctest.Wait()
+				if now := s.own.Load(); now == before || now.Subnet != before.Subnet {
+					t.Errorf("got lease %+v, want %s anew", now, before.Subnet)
+				}
+				cancel()
+				if err := <-done; err != nil {
+					t.Errorf("got error %v at the end, want none", err)
+				}
+			})
+		})
+	}
+}
