@@ -117,7 +117,7 @@ func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
 		}
 		entries = slices.DeleteFunc(entries, func(x *entry) bool { return x == e })
 	}
-	subnet, err := a.choose(taken(entries))
+	subnet, err := a.choose(entries)
 	if err != nil {
 		return Lease{}, err
 	}
@@ -178,7 +178,8 @@ func (a *acquisition) discard(ctx context.Context, e *entry) error {
 	return a.r.patient(ctx, func() error { return a.r.store.Delete(ctx, e.Key, e.Revision) })
 }
 
-func (a *acquisition) choose(taken ranges) (netip.Prefix, error) {
+func (a *acquisition) choose(entries []*entry) (netip.Prefix, error) {
+	taken := a.c.taken(entries)
 	for _, p := range a.wishes {
 		if a.c.fitsIPv4(p) && !taken.overlap(p) {
 			return p, nil
@@ -186,10 +187,20 @@ func (a *acquisition) choose(taken ranges) (netip.Prefix, error) {
 	}
 	free := a.c.free(taken, choices)
 	if len(free) == 0 {
-		return netip.Prefix{}, fmt.Errorf("%w: every /%d from %v to %v is leased; enlarge the network, or delete leases of hosts that are gone below %s",
-			ErrFull, a.c.SubnetLen, a.c.SubnetMin, a.c.SubnetMax, a.r.path(subnetsDir))
+		return netip.Prefix{}, a.full(entries)
 	}
 	return free[a.r.o.Pick(len(free))], nil
+}
+
+// full says that there is no free subnet, and names the key that takes more than
+// one if there is such a key: deleting it may be all that is needed.
+func (a *acquisition) full(entries []*entry) error {
+	var wide string
+	if e := a.c.widest(entries); e != nil {
+		wide = fmt.Sprintf(" (%v of it by the one key %q)", e.held, clip(a.r.path(e.Key)))
+	}
+	return fmt.Errorf("%w: every /%d from %v to %v is leased%s; enlarge the network, or delete leases of hosts that are gone below %s",
+		ErrFull, a.c.SubnetLen, a.c.SubnetMin, a.c.SubnetMax, wide, a.r.path(subnetsDir))
 }
 
 // create leases subnet, which was free when it was looked at.

@@ -277,3 +277,26 @@ func TestAcquireWaitsForTheStore(t *testing.T) {
 		}
 	})
 }
+
+func TestAcquireBesideAKeyOfTheWholeNetwork(t *testing.T) {
+	for _, key := range []string{"foo-0.0.0.0-0", "0.0.0.0-0", "10.0.0.0-8", "10.5.0.0-16", "x10.5.0.0-16"} {
+		t.Run(key, func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *leasetest.Store) {
+				s.Force("subnets/"+key, leasetest.Value(t, 9), 0)
+				leasetest.Acquire(t, lease.New(s, lease.Options{}), 1)
+			})
+		})
+	}
+}
+
+func TestAcquireFullNamesTheWidestKey(t *testing.T) {
+	bubble(t, func(t *testing.T, s *leasetest.Store) {
+		s.Force("subnets/10.5.0.0-17", leasetest.Value(t, 7), 0)
+		s.Force("subnets/foo-10.5.128.0-17", leasetest.Value(t, 8), 0)
+		s.Force("subnets/0.0.0.0-0", leasetest.Value(t, 9), 0) // blocks nothing
+		_, err := lease.New(s, lease.Options{}).Acquire(t.Context(), leasetest.Network(t), leasetest.Host(1))
+		if !errors.Is(err, lease.ErrFull) || !strings.Contains(err.Error(), `"/test/subnets/10.5.0.0-17"`) {
+			t.Errorf("got %v, want ErrFull that names the widest key", err)
+		}
+	})
+}

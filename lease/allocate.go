@@ -24,12 +24,20 @@ func (c Config) fitsIPv4(p netip.Prefix) bool {
 // ranges are address ranges in order, none overlapping or touching another.
 type ranges []span
 
+// blocks reports whether p keeps subnets of the network c from being leased. A
+// key that names the whole network or more is nobody's lease: no host could
+// have been given it, and one such key, put by whoever can write one, would
+// leave nothing to any other host.
+func (c Config) blocks(p netip.Prefix) bool {
+	return p.IsValid() && p.Bits() > c.Network.Bits() && p.Overlaps(c.Network)
+}
+
 // taken returns what the entries hold of the network, whatever their values
 // say: a key with a broken value is somebody's all the same.
-func taken(entries []*entry) ranges {
+func (c Config) taken(entries []*entry) ranges {
 	all := make(ranges, 0, len(entries))
 	for _, e := range entries {
-		if e.held.IsValid() {
+		if c.blocks(e.held) {
 			all = append(all, spanOf(e.held, 0))
 		}
 	}
@@ -43,6 +51,19 @@ func taken(entries []*entry) ranges {
 		joined = append(joined, s)
 	}
 	return joined
+}
+
+// widest returns the entry that blocks the most at once, nil if none blocks more
+// than one subnet.
+func (c Config) widest(entries []*entry) *entry {
+	var widest *entry
+	bits := c.SubnetLen
+	for _, e := range entries {
+		if c.blocks(e.held) && e.held.Bits() < bits {
+			widest, bits = e, e.held.Bits()
+		}
+	}
+	return widest
 }
 
 // after returns the index of the first range that ends at or after address a.

@@ -31,8 +31,11 @@ func TestFree(t *testing.T) {
 		{"leased ones are passed over", usual, []string{"10.5.2.0/24", "10.5.1.0/24"}, 2, []string{"10.5.3.0/24", "10.5.4.0/24"}},
 		{"a smaller one holds the whole subnet", usual, []string{"10.5.1.64/26"}, 1, []string{"10.5.2.0/24"}},
 		{"a larger one holds several", usual, []string{"10.5.0.0/22", "10.5.2.0/24"}, 1, []string{"10.5.4.0/24"}},
-		{"all of it", usual, []string{"10.0.0.0/8"}, 1, nil},
-		{"everything there is", usual, []string{"0.0.0.0/0"}, 1, nil},
+		{"the two halves", usual, []string{"10.5.0.0/17", "10.5.128.0/17"}, 1, nil},
+		{"the whole network is nobody's", usual, []string{"10.5.0.0/16", "10.5.1.0/24"}, 1, []string{"10.5.2.0/24"}},
+		{"more than the network is nobody's", usual, []string{"10.0.0.0/8"}, 1, []string{"10.5.1.0/24"}},
+		{"everything there is is nobody's", usual, []string{"0.0.0.0/0"}, 1, []string{"10.5.1.0/24"}},
+		{"what is elsewhere", usual, []string{"10.6.0.0/17"}, 1, []string{"10.5.1.0/24"}},
 		{"only what is between the bounds", `{"Network": "10.5.0.0/16", "SubnetMin": "10.5.7.0", "SubnetMax": "10.5.8.0", "Backend": {"Type": "vxlan"}}`,
 			[]string{"10.5.9.0/24"}, 9, []string{"10.5.7.0/24", "10.5.8.0/24"}},
 		{"at the end of the address space", `{"Network": "223.255.255.0/24", "SubnetLen": 26, "Backend": {"Type": "vxlan"}}`,
@@ -47,7 +50,7 @@ func TestFree(t *testing.T) {
 			for _, s := range tt.want {
 				want = append(want, pfx(s))
 			}
-			got := mustConfig(t, tt.config).free(taken(heldEntries(held...)), tt.limit)
+			got := mustConfig(t, tt.config).free(mustConfig(t, tt.config).taken(heldEntries(held...)), tt.limit)
 			if !slices.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
@@ -75,7 +78,7 @@ func TestFreeAgainstThePlainWay(t *testing.T) {
 				a = a.Next()
 			}
 		}
-		ranges := taken(heldEntries(held...))
+		ranges := c.taken(heldEntries(held...))
 		if got := c.free(ranges, 1000); !slices.Equal(got, want) {
 			t.Fatalf("held %v: got %v, want %v", held, got, want)
 		}
@@ -85,7 +88,7 @@ func TestFreeAgainstThePlainWay(t *testing.T) {
 			}
 		}
 		for _, p := range held {
-			if !ranges.overlap(p) {
+			if p.Overlaps(c.Network) && !ranges.overlap(p) {
 				t.Fatalf("held %v: %v is said to be free", held, p)
 			}
 		}
@@ -100,7 +103,7 @@ func TestFreeIsFast(t *testing.T) {
 		l.Pairs = append(l.Pairs, Pair{Key: fmt.Sprintf("subnets/10.%d.%d.0-24", i>>8, i&255), Value: []byte(golden)})
 	}
 	start := time.Now()
-	got := c.free(taken(readEntries(l)), choices)
+	got := c.free(c.taken(readEntries(l)), choices)
 	if took := time.Since(start); took > 2*time.Second {
 		t.Errorf("took %v", took)
 	}
