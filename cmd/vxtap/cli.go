@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 )
@@ -35,15 +36,31 @@ func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
+// signalGrace is how long signals after the first have no effect: service
+// managers and shells send two within a millisecond (to the process and to its
+// group), and a shutdown that is under way takes less than this.
+const signalGrace = 2 * time.Second
+
+// endSignals returns the signals that end the program in good order. SIGHUP is
+// one: a terminal that closes would otherwise kill the daemon where it stands,
+// with its socket left behind. Under nohup it stays without effect.
+func endSignals() []os.Signal {
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
+}
+
 // run is the whole program. args[0] is the program's own name; env has
 // "NAME=value" entries. It returns the exit status when ctx has ended, a
 // signal has come or the command is done, and everything it started is gone.
 func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(ctx, endSignals()...)
 	defer stop()
-	// From the first signal on, the next one is the operating system's again
-	// and ends the process at once: nobody should need SIGKILL.
-	context.AfterFunc(ctx, stop)
+	// Some time after the first signal the next one is the operating system's
+	// again and ends the process at once: nobody should need SIGKILL.
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(signalGrace, stop) })()
 
 	err := newApp(env, stdout, stderr).RunContext(ctx, args)
 	if err == nil {
@@ -116,6 +133,9 @@ func daemonCommand(c *cli.Context, env []string) error {
 	if err != nil {
 		return usageError{err}
 	}
+	// The log may go to a pipe whose reader ends before we do. Lines are lost
+	// then; the tunnel must not be.
+	signal.Ignore(syscall.SIGPIPE)
 	return runDaemon(c.Context, s, newLogger(c.App.ErrWriter, s))
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -239,6 +240,55 @@ func TestSecondSIGTERMEndsAHangingDaemon(t *testing.T) {
 	if ws := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != syscall.SIGTERM {
 		t.Errorf("got %v, want it to be ended by the second SIGTERM", p.cmd.ProcessState)
 	}
+}
+
+// Two signals within a millisecond, as service managers send them, and a
+// terminal that closes must not cut the shutdown short.
+func TestDaemonEndsInGoodOrder(t *testing.T) {
+	tests := []struct {
+		name    string
+		signals []os.Signal
+	}{
+		{"SIGTERM several times at once", []os.Signal{syscall.SIGTERM, syscall.SIGTERM, syscall.SIGINT, syscall.SIGTERM}},
+		{"the terminal closes", []os.Signal{syscall.SIGHUP, syscall.SIGHUP}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newTestHost(t)
+			h.startEtcd(netConfig)
+			p := h.daemon(nil)
+			h.ready(p)
+			for _, sig := range tt.signals {
+				if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Millisecond) // signals of one kind that are pending count once
+			}
+			if got := p.wait(h, 2*time.Second); got != exitOK {
+				t.Errorf("got status %d, want 0", got)
+			}
+			h.nothingLeft()
+		})
+	}
+}
+
+// The log may go to a pipe whose reader ends first.
+func TestDaemonOutlivesTheReaderOfItsLog(t *testing.T) {
+	h := newTestHost(t)
+	h.startEtcd(netConfig)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	cmd := exec.Command("/proc/self/exe", h.daemonArgs()...)
+	cmd.Env = append(os.Environ(), asVxtap+"=1")
+	cmd.Stdout, cmd.Stderr = w, w
+	p := h.start(cmd)
+	w.Close()
+	h.ready(p)
+	p.stop(h)
+	h.nothingLeft()
 }
 
 func TestDaemonWhoseDeviceIsDeletedEnds(t *testing.T) {

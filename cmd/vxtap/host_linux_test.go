@@ -242,7 +242,9 @@ type process struct {
 func (h *testHost) start(cmd *exec.Cmd) *process {
 	h.Helper()
 	p := &process{cmd: cmd, ended: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = p, p
+	if cmd.Stderr == nil {
+		cmd.Stdout, cmd.Stderr = p, p
+	}
 	if err := h.ns.Start(cmd); err != nil {
 		h.Fatal(err)
 	}
