@@ -20,18 +20,21 @@ import (
 // a new grant and overwrites its key, whoever holds it by now).
 //
 // Beside that our own key is watched. It is lost when it is deleted or expires,
-// and when somebody writes another PublicIP to it. A store that does not answer
+// and when somebody writes another host's PublicIP to it. A value that is no
+// lease, or ours but broken, is nobody's claim: it is replaced with our own (see
+// mend). A store that does not answer
 // is no loss: the lease is ours until the store says otherwise. If the key is
 // put anew without a time to live, it has become a reservation and needs no
 // renewal; if it is put by somebody with our own PublicIP and another MAC, two
 // daemons run on one host, which Status tells; writing over each other would
 // only make it worse.
 func (r *Registry) Keep(ctx context.Context, l Lease) error {
-	k := &keeper{r: r, own: l, grant: l.Grant, regrant: make(chan struct{}, 1)}
+	k := &keeper{r: r, own: l, grant: l.Grant, regrant: make(chan struct{}, 1), broken: make(chan struct{}, 1)}
 	r.setExpires(l.Expires)
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return k.renew(inner) })
 	g.Go(func() error { return k.guard(inner) })
+	g.Go(func() error { return k.mend(inner) })
 	if err := g.Wait(); errors.Is(err, ErrLost) {
 		r.setExpires(time.Time{})
 		return fmt.Errorf("keep lease of %v: %w", l.Subnet, err)
@@ -48,6 +51,8 @@ type keeper struct {
 	grant   GrantID       // that the key is attached to, as far as we know
 	seen    int64         // the revision at which our key was last looked at
 	regrant chan struct{} // tells renew that grant has changed
+	junk    *junk         // what stands under our key and is nobody's claim; nil if none does
+	broken  chan struct{} // tells mend that junk is set
 
 	// Anybody may put our key, and must not make a line each time. Status
 	// always has the latest.
@@ -247,14 +252,19 @@ func (k *keeper) take(ev Event, revision int64) (conflict string, anew bool, err
 		return "", false, fmt.Errorf("%w: the key %s was deleted, or its time ran out", ErrLost, k.r.path(ev.Key))
 	}
 	a, err := ParseAttrs(ev.Value)
-	if a.PublicIP != k.own.Attrs.PublicIP {
-		who := "a value that names no host"
-		if a.PublicIP.IsValid() {
-			who = "PublicIP " + a.PublicIP.String()
-		}
-		return "", false, fmt.Errorf("%w: somebody wrote %s to the key %s", ErrLost, who, k.r.path(ev.Key))
+	if isHost(a.PublicIP) && a.PublicIP != k.own.Attrs.PublicIP {
+		return "", false, fmt.Errorf("%w: somebody wrote PublicIP %v to the key %s", ErrLost, a.PublicIP, k.r.path(ev.Key))
 	}
-	conflict = k.r.conflictOf(k.own, a, err)
+	if k.junk = k.junkOf(ev, a, err); k.junk != nil {
+		// The grant stays the one that our value had, and will have again.
+		k.r.setConflict(fmt.Sprintf("the value under %s is broken, so that peers leave this host out, and will be put back: %s", k.r.path(ev.Key), k.junk.reason))
+		select {
+		case k.broken <- struct{}{}:
+		default:
+		}
+		return "", false, nil
+	}
+	conflict = k.r.conflictOf(k.own, a)
 	if !k.r.setConflict(conflict) || !k.saidConflict.due(conflict) {
 		conflict = ""
 	}
@@ -270,17 +280,14 @@ func (k *keeper) take(ev Event, revision int64) (conflict string, anew bool, err
 	return conflict, anew, nil
 }
 
-// conflictOf says in what a, found under our own key with our own PublicIP, is
-// not what we published; "" if it is. err is why it does not parse.
-func (r *Registry) conflictOf(own Lease, a Attrs, err error) string {
-	switch {
-	case err != nil:
-		return fmt.Sprintf("the value under %s is broken, so that peers leave this host out: %v; restart to write it anew", r.path(own.Key), err)
-	case a.BackendType != backendVXLAN || a.MAC != own.Attrs.MAC:
-		return fmt.Sprintf("somebody with our PublicIP %v publishes backend %q and MAC %v under %s, ours is %v: stop the other daemon on this host, then restart this one",
-			a.PublicIP, a.BackendType, a.MAC, r.path(own.Key), own.Attrs.MAC)
+// conflictOf says in what a, a whole value found under our own key with our own
+// PublicIP, is not what we published; "" if it is.
+func (r *Registry) conflictOf(own Lease, a Attrs) string {
+	if a.MAC == own.Attrs.MAC {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("somebody with our PublicIP %v publishes MAC %v under %s, ours is %v: stop the other daemon on this host, then restart this one",
+		a.PublicIP, a.MAC, r.path(own.Key), own.Attrs.MAC)
 }
 
 // setConflict notes a conflict, or "" that there is none, and reports whether

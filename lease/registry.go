@@ -76,7 +76,8 @@ type Status struct {
 	LastContact  time.Time // of the last answer
 	LeaseExpires time.Time // when the lease in Keep's care ends unless renewed; zero: none, or a reservation
 	// Conflict says, in a sentence, that somebody writes under our own key
-	// with our own public IP but another MAC; "" if nobody does.
+	// with our own public IP but another MAC, or that what stands there is
+	// broken; "" if all is well.
 	Conflict string
 }
 
