@@ -31,6 +31,7 @@ const (
 	phaseWaiting  phase = "waiting for etcd and the network config"
 	phaseStarting phase = "setting up"
 	phaseReady    phase = "ready"
+	phaseLost     phase = "lease lost, asking again" // never stored, see state
 	phaseStopping phase = "stopping"
 )
 
@@ -63,6 +64,19 @@ func (d *daemon) setSegment(s *segment) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.segment = s
+}
+
+// state is the phase as others are to see it. While the lease is lost frames go
+// on, but peers send none any more and somebody else may get the subnet: whoever
+// asks whether this host is ready must not hear yes.
+func (d *daemon) state() phase {
+	p := d.phase.Load().(phase)
+	d.withSegment(func(s *segment) {
+		if p == phaseReady && s != nil && s.lost.Load() {
+			p = phaseLost
+		}
+	})
+	return p
 }
 
 // runDaemon runs until ctx ends, and then returns nil, or until something

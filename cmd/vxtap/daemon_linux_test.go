@@ -149,9 +149,16 @@ func TestDaemonAcquiresALostLeaseAgain(t *testing.T) {
 	key := "/coreos.com/network/" + before.Lease.Key
 
 	h.etcdctl("del", key)
+	h.eventually("the daemon says that the lease is lost", func() error {
+		s := h.status()
+		if s.State != string(phaseLost) || s.Lease.State != leaseLost || s.Lease.Expires != nil {
+			return fmt.Errorf("got %s and lease %+v", s.State, s.Lease)
+		}
+		return nil
+	})
 	h.eventually("the lease is back", func() error {
-		if h.leases() != key {
-			return fmt.Errorf("there is %q", h.leases())
+		if s := h.status(); h.leases() != key || s.State != "ready" || s.Lease.State != leaseHeld {
+			return fmt.Errorf("there is %q, the daemon is %s with lease %+v", h.leases(), s.State, s.Lease)
 		}
 		return nil
 	})

@@ -29,13 +29,14 @@ func (d *daemon) listenHealth(ctx context.Context) (net.Listener, error) {
 
 // handleHealth adds flanneld's two paths, with its statuses, and the metrics.
 // /healthz means that the process lives, whatever it waits for: restarting it
-// would not bring etcd back. /readyz means that frames are being forwarded.
+// would not bring etcd back. /readyz means that frames are being forwarded and
+// that the lease is ours.
 func (d *daemon) handleHealth(mux *http.ServeMux) {
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "vxtap is running")
 	})
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if p := d.phase.Load().(phase); p != phaseReady {
+		if p := d.state(); p != phaseReady {
 			http.Error(w, "vxtap is not ready: "+string(p), http.StatusServiceUnavailable)
 			return
 		}

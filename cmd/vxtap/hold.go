@@ -49,6 +49,7 @@ func (s *segment) hold(ctx context.Context) error {
 		if !errors.Is(err, lease.ErrLost) {
 			return err
 		}
+		s.lost.Store(true)
 		s.log.Warn("lease lost, acquiring again soon", "subnet", own.Subnet, "error", err, "after", lostFor)
 		if pause(ctx, lostFor) != nil || again.Wait(ctx) != nil {
 			return nil // ctx ended
@@ -115,6 +116,7 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 		return moved
 	}
 	s.own.Store(&own)
+	s.lost.Store(false)
 	s.log.Info("lease acquired again", "subnet", own.Subnet)
 	return nil
 }

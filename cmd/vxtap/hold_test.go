@@ -44,7 +44,23 @@ func holding(t *testing.T, store *leasetest.Store, log *bytes.Buffer) *segment {
 		t.Fatal(err)
 	}
 	s.own.Store(&own)
+	d.setSegment(s)
 	return s
+}
+
+// wantLease checks what others are told of the lease.
+func wantLease(t *testing.T, s *segment, state string, daemon phase) {
+	t.Helper()
+	var st Status
+	st.addLease(s)
+	st.addRegistry(s.d, time.Now())
+	held := state == leaseHeld
+	if st.Lease.State != state || (st.Lease.Expires != nil) != held || (st.Lease.Left > 86000) != held {
+		t.Errorf("got lease %+v, want %s", st.Lease, state)
+	}
+	if got := s.d.state(); got != daemon {
+		t.Errorf("got state %q, want %q", got, daemon)
+	}
 }
 
 // A host that forwards frames must not die of what passes.
@@ -111,12 +127,15 @@ func TestHoldOutlivesWhatKeepsTheLeaseAway(t *testing.T) {
 					t.Errorf("got %d lines in 95 s, want 4 with %q:\n%s", got, tt.want, &log)
 				}
 
+				wantLease(t, s, leaseLost, phaseLost)
+
 				tt.mend(store, before.Key)
 				time.Sleep(regainEvery + time.Second)
 				synctest.Wait()
 				if now := s.own.Load(); now == before || now.Subnet != before.Subnet {
 					t.Errorf("got lease %+v, want %s anew", now, before.Subnet)
 				}
+				wantLease(t, s, leaseHeld, phaseReady)
 				cancel()
 				if err := <-done; err != nil {
 					t.Errorf("got error %v at the end, want none", err)

@@ -74,7 +74,7 @@ func newStatusCollector(status func(time.Time) Status) *statusCollector {
 	add(metricRejectedKeys, "Leases in etcd that were left out.")
 	add(metricLeaseExpiry, "Seconds until this host's lease ends unless it is renewed.")
 	add(metricEtcdConnected, "Whether etcd answered last time.")
-	add(metricReady, "Whether frames are being forwarded.")
+	add(metricReady, "Whether frames are being forwarded and the lease is held.")
 	add(metricSocketOverflows, "Datagrams that found the socket's buffer full.")
 	add(metricTAPOverflows, "Frames that found the TAP's queue full.")
 	add(metricBuildInfo, "Always 1; the labels tell the build.", "version", "goversion")
@@ -101,7 +101,7 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(metricBuildInfo, 1, s.Version, runtime.Version())
 	gauge(metricEtcdConnected, oneIf(s.Etcd.Connected))
 	gauge(metricReady, oneIf(s.State == string(phaseReady)))
-	if s.Lease.Expires != nil { // none yet, or a reservation, which never ends
+	if s.Lease.Expires != nil { // none yet, lost, or a reservation, which never ends
 		gauge(metricLeaseExpiry, s.Lease.Left)
 	}
 	if s.Device == "" {

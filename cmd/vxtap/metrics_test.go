@@ -183,6 +183,33 @@ func TestMetricsComputeOneStatusForManyScrapes(t *testing.T) {
 	}
 }
 
+func TestMetricsOfALostLease(t *testing.T) {
+	s := busyStatus()
+	s.State, s.Lease = string(phaseLost), LeaseStatus{State: leaseLost}
+	c := newStatusCollector(func(time.Time) Status { return s })
+	want := `
+# HELP vxtap_ready Whether frames are being forwarded and the lease is held.
+# TYPE vxtap_ready gauge
+vxtap_ready 0
+`
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want), metricReady, metricLeaseExpiry); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHealthOfALostLease(t *testing.T) {
+	d := &daemon{segment: new(segment)}
+	d.phase.Store(phaseReady)
+	d.segment.lost.Store(true)
+	mux := http.NewServeMux()
+	d.handleHealth(mux)
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	if want := "vxtap is not ready: lease lost, asking again\n"; w.Code != http.StatusServiceUnavailable || w.Body.String() != want {
+		t.Errorf("got %d %q, want 503 %q", w.Code, w.Body, want)
+	}
+}
+
 // People look the metrics up; each must be there to be found.
 func TestEveryMetricIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/operations.md")

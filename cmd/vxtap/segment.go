@@ -26,7 +26,7 @@ import (
 )
 
 // segment is one VNI on this host for as long as its subnet and the network
-// config stay what they are. All but own and view is set before run.
+// config stay what they are. All but own, lost and view is set before run.
 type segment struct {
 	d      *daemon
 	log    *slog.Logger
@@ -41,6 +41,7 @@ type segment struct {
 	sw       *tunnel.Switch
 
 	own   atomic.Pointer[lease.Lease] // our lease; after run began it changes only in its times
+	lost  atomic.Bool                 // own is not ours at present; hold is about to get it back
 	made  lease.Lease                 // that was created for this segment; the zero Lease: none
 	view  atomic.Pointer[lease.Selection]
 	news  chan struct{} // tells report that view has changed

@@ -199,6 +199,9 @@ func newTable(right ...int) table.Writer {
 }
 
 func leaseEnd(l LeaseStatus, now time.Time) string {
+	if l.State == leaseLost {
+		return "lease lost, asking again"
+	}
 	if l.Expires == nil {
 		return "reserved, never expires"
 	}

@@ -31,7 +31,7 @@ func busyStatus() Status {
 		Interface: "eth0", Address: netip.MustParseAddr("192.168.64.3"),
 		Offloads: OffloadsStatus{TAP: []string{"csum", "tso4", "tso6", "ecn"}, UDP: []string{"udp-segment", "udp-gro"}},
 		Checks:   ChecksStatus{Source: "strict", InnerSource: "log"},
-		Lease:    LeaseStatus{Key: "subnets/10.5.72.0-24", Expires: &expires, Left: 83520, Conflict: "somebody with our address writes our key"},
+		Lease:    LeaseStatus{State: leaseHeld, Key: "subnets/10.5.72.0-24", Expires: &expires, Left: 83520, Conflict: "somebody with our address writes our key"},
 		Etcd: EtcdStatus{
 			Connected: true, Endpoints: []string{"http://10.0.0.1:2379", "http://10.0.0.2:2379"}, Prefix: "/coreos.com/network",
 			LastError: "context deadline exceeded", LastContact: &contact,
@@ -61,15 +61,18 @@ func TestShowStatus(t *testing.T) {
 	down := busyStatus()
 	down.Peers, down.Rejected, down.OtherBackend = nil, nil, 0
 	down.Etcd.Connected, down.Etcd.LastContact = false, nil
-	down.Lease.Expires = nil
+	down.Lease.State, down.Lease.Expires, down.Lease.Left = leaseReserved, nil, 0
 	down.Offloads = OffloadsStatus{}
 	starting := down
 	starting.State, starting.Subnet, starting.Lease = string(phaseStarting), netip.Prefix{}, LeaseStatus{}
 	starting.Out, starting.In, starting.SocketOverflows, starting.TAPOverflows = DirectionStatus{}, DirectionStatus{}, 0, 0
+	lost := down
+	lost.State, lost.Lease.State, lost.Lease.Conflict = string(phaseLost), leaseLost, ""
 	tests := []struct {
 		name   string
 		status Status
 	}{
+		{"lost", lost},
 		{"busy", busyStatus()},
 		{"alone", down},
 		{"starting", starting},

@@ -20,7 +20,7 @@ type Status struct {
 	PID     int       `json:"pid"`            // of the daemon
 	Started time.Time `json:"started"`        // by the daemon's clock
 	Uptime  float64   `json:"uptime_seconds"` // since Started
-	State   string    `json:"state"`          // "waiting for etcd and the network config", "setting up", "ready" or "stopping"
+	State   string    `json:"state"`          // "waiting for etcd and the network config", "setting up", "ready", "lease lost, asking again" or "stopping"
 
 	Device    string         `json:"device"`    // of the TAP
 	VNI       uint32         `json:"vni"`       // of the segment
@@ -61,11 +61,19 @@ type ChecksStatus struct {
 	InnerSource string `json:"inner_source"` // of the inner one
 }
 
+// What LeaseStatus.State says.
+const (
+	leaseHeld     = "held"     // ours, and renewed
+	leaseLost     = "lost"     // somebody deleted or took it, or its time ran out; the daemon asks for it again
+	leaseReserved = "reserved" // ours, without a time to live
+)
+
 // LeaseStatus is this host's lease.
 type LeaseStatus struct {
+	State    string     `json:"state"`        // leaseHeld, leaseLost or leaseReserved; "" while there is none
 	Key      string     `json:"key"`          // below the prefix
-	Expires  *time.Time `json:"expires"`      // unless it is renewed; null: a reservation, never
-	Left     float64    `json:"left_seconds"` // until then; 0 of a reservation
+	Expires  *time.Time `json:"expires"`      // unless it is renewed; null: a reservation, never, or lost
+	Left     float64    `json:"left_seconds"` // until then; 0 where that is null
 	Conflict string     `json:"conflict"`     // who else writes to our key, "" if nobody does
 }
 
@@ -116,7 +124,7 @@ func (d *daemon) status(now time.Time) Status {
 		PID:       os.Getpid(),
 		Started:   d.started.UTC().Truncate(time.Millisecond),
 		Uptime:    now.Sub(d.started).Seconds(),
-		State:     string(d.phase.Load().(phase)),
+		State:     string(d.state()),
 		VTEP:      d.vtep,
 		Interface: d.uplink.Name,
 		Address:   d.uplink.Addr,
@@ -142,11 +150,16 @@ func (s *Status) addRegistry(d *daemon, now time.Time) {
 	s.Etcd.LastError = r.LastError
 	s.Etcd.LastContact = unlessZero(r.LastContact)
 	s.Lease.Conflict = r.Conflict
-	if !r.LeaseExpires.IsZero() { // newer than what addSegment knows
+	if s.Lease.State == leaseLost {
+		return
+	}
+	if !r.LeaseExpires.IsZero() { // newer than what addLease knows
 		s.Lease.Expires = unlessZero(r.LeaseExpires)
 	}
 	if s.Lease.Expires != nil {
 		s.Lease.Left = max(0, s.Lease.Expires.Sub(now).Seconds())
+	} else if s.Lease.State == leaseHeld {
+		s.Lease.State = leaseReserved
 	}
 }
 
@@ -160,11 +173,24 @@ func (s *Status) addPlan(seg *segment) {
 	s.MTU = seg.mtu
 }
 
-func (s *Status) addSegment(seg *segment) {
-	s.addPlan(seg)
+// addLease adds what the segment knows of its lease: the end as of when it was
+// acquired, until addRegistry has that of the last renewal. Whether the lease is
+// lost only the segment can tell: the registry has no end then, as it has none
+// for a reservation.
+func (s *Status) addLease(seg *segment) {
 	own := seg.own.Load()
 	s.Subnet = own.Subnet
-	s.Lease.Key, s.Lease.Expires = own.Key, unlessZero(own.Expires)
+	s.Lease.Key, s.Lease.State = own.Key, leaseHeld
+	if seg.lost.Load() {
+		s.Lease.State = leaseLost
+		return
+	}
+	s.Lease.Expires = unlessZero(own.Expires)
+}
+
+func (s *Status) addSegment(seg *segment) {
+	s.addPlan(seg)
+	s.addLease(seg)
 	s.Offloads = OffloadsStatus{TAP: seg.tap.Offloads(), UDP: seg.underlay.Offloads()}
 
 	st := seg.sw.Stats()
