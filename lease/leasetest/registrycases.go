@@ -107,7 +107,7 @@ func badKeys(t *testing.T, f Fixture) {
 	bad := map[string]string{
 		"subnets/junk":           Value(t, 3),
 		"subnets/x10.5.2.0-24":   Value(t, 3),
-		"subnets-old/10.5.3.0-2": "",
+		"subnets-old/10.5.3.0-17": "",
 		"subnets/10.5.4.0-24":    "{",
 		"subnets/10.5.5.0-24":    strings.Replace(Value(t, 3), "02:00:00:00:00:03", "01:00:00:00:00:03", 1),
 	}
@@ -135,9 +135,9 @@ func badKeys(t *testing.T, f Fixture) {
 		t.Fatal(err)
 	}
 	if err == nil {
-		t.Errorf("got %v, want no free subnet: 10.5.0.0/2 is somebody's", l.Subnet)
+		t.Errorf("got %v, want no free subnet: 10.5.0.0/17 is somebody's", l.Subnet)
 	}
-	Delete(t, f.Store, "subnets-old/10.5.3.0-2")
+	Delete(t, f.Store, "subnets-old/10.5.3.0-17")
 	if l, err = r.Acquire(t.Context(), c, Host(7)); err != nil || (l.Subnet.String() != "10.5.3.0/24" && l.Subnet.String() != "10.5.7.0/24") {
 		t.Errorf("got %v, %v, want one of the two that nobody holds", l.Subnet, err)
 	}
