@@ -81,7 +81,8 @@ func parseHalf(s string, longest uint64) (netip.Prefix, error) {
 		return netip.Prefix{}, err
 	}
 	n, err := strconv.ParseUint(length, 10, 8)
-	if err != nil || n > longest || a.Zone() != "" {
+	// Zeros in front are flannel's to allow, but not a megabyte of them.
+	if err != nil || n > longest || len(length) > 3 || a.Zone() != "" {
 		return netip.Prefix{}, strconv.ErrSyntax
 	}
 	return netip.PrefixFrom(a, int(n)), nil

@@ -74,6 +74,7 @@ func TestParseKeyRefuses(t *testing.T) {
 		{"IPv6 host route", "10.5.52.0-24&fd00::-128", "10.5.52.0/24"},
 		{"IPv4 twice", "10.5.52.0-24&10.5.53.0-24", "10.5.52.0/24"},
 		{"IPv6 with a zone", "10.5.52.0-24&fe80::%eth0-64", "10.5.52.0/24"},
+		{"a length of many zeros", "10.5.52.0-24&fd00::-00000056", "10.5.52.0/24"},
 		{"IPv4-mapped IPv6", "10.5.52.0-24&::ffff:102:304-100", "10.5.52.0/24"},
 	}
 	for _, tt := range tests {

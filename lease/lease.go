@@ -5,6 +5,7 @@ package lease
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -29,10 +30,36 @@ type Lease struct {
 // time to live, by an operator who wants this host to keep this subnet.
 func (l Lease) Reserved() bool { return l.Grant == 0 }
 
-// Rejected is a key under subnets that was left out, and why.
+// Rejected is a key under subnets that was left out, and why. Both are to be
+// shown to people: at most about 200 bytes, the end of a longer key left out,
+// and without control characters, whatever stands in the store.
 type Rejected struct {
-	Key    string // relative to the store's prefix
-	Reason string // one sentence, for people
+	Key    string // relative to the store's prefix, as shown above
+	Reason string // one sentence
+}
+
+// rejected returns what is told of a key that was left out.
+func rejected(key, reason string) Rejected { return Rejected{printable(key), printable(reason)} }
+
+// maxPrintable is how many bytes of a key or of a reason are told. etcd takes
+// keys of more than a megabyte, and they end in logs and in every status.
+const maxPrintable = 200
+
+// printable returns s with an end that is too long left out, and with what a
+// terminal might obey, or not show, quoted as in a Go string.
+func printable(s string) string {
+	var b strings.Builder
+	for _, c := range s { // a byte that is no UTF-8 comes as U+FFFD
+		q := string(c)
+		if !strconv.IsPrint(c) {
+			q = strings.Trim(strconv.QuoteRune(c), "'")
+		}
+		if b.Len()+len(q) > maxPrintable {
+			return b.String() + "..."
+		}
+		b.WriteString(q)
+	}
+	return b.String()
 }
 
 // Snapshot is everything under subnets at one revision, this host's own lease
@@ -103,7 +130,7 @@ func snapshot(entries []*entry, revision int64) Snapshot {
 	s := Snapshot{Leases: make([]Lease, 0, len(entries)), Revision: revision}
 	for _, e := range entries {
 		if e.fault != "" {
-			s.Rejected = append(s.Rejected, Rejected{e.Key, e.fault})
+			s.Rejected = append(s.Rejected, rejected(e.Key, e.fault))
 			continue
 		}
 		s.Leases = append(s.Leases, e.Lease)

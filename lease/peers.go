@@ -39,7 +39,7 @@ func (s Snapshot) Select(c Config, own Lease) Selection {
 			continue
 		}
 		if why := unfitPeer(l, c, own); why != "" {
-			sel.Rejected = append(sel.Rejected, Rejected{l.Key, why})
+			sel.Rejected = append(sel.Rejected, rejected(l.Key, why))
 			continue
 		}
 		sel.Peers = append(sel.Peers, l)
@@ -112,7 +112,7 @@ func (s *Selection) dropOverlaps() {
 	kept := s.Peers[:0:0]
 	for i, l := range s.Peers {
 		if to, ok := lost[i]; ok {
-			s.Rejected = append(s.Rejected, Rejected{l.Key, fmt.Sprintf("subnet %v overlaps %v, which was leased before it", l.Subnet, s.Peers[to].Subnet)})
+			s.Rejected = append(s.Rejected, rejected(l.Key, fmt.Sprintf("subnet %v overlaps %v, which was leased before it", l.Subnet, s.Peers[to].Subnet)))
 			continue
 		}
 		kept = append(kept, l)
