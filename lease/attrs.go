@@ -74,6 +74,10 @@ func ParseAttrs(b []byte) (Attrs, error) {
 		return Attrs{}, errors.New("the value is not the JSON of a lease")
 	}
 	if w.BackendType != backendVXLAN {
+		// null and {} are JSON too, and no lease of any backend.
+		if w.PublicIP == "" && w.BackendType == "" {
+			return Attrs{}, errors.New("the value names neither a PublicIP nor a BackendType")
+		}
 		ip, _ := netip.ParseAddr(w.PublicIP)
 		return Attrs{BackendType: clip(w.BackendType), PublicIP: ip}, nil
 	}

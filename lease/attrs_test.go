@@ -90,6 +90,9 @@ func TestParseAttrsRefuses(t *testing.T) {
 	tests := []struct{ name, in, want string }{
 		{"nothing", "", "not the JSON of a lease"},
 		{"no JSON", "hello", "not the JSON of a lease"},
+		{"null", "null", "names neither"},
+		{"an empty object", "{}", "names neither"},
+		{"nothing that is known", `{"PublicIPv6":"fd00::1","x":1}`, "names neither"},
 		{"a list", "[]", "not the JSON of a lease"},
 		{"no PublicIP", `{"BackendType":"vxlan","BackendData":` + good + `}`, `PublicIP "" is no IPv4 address`},
 		{"PublicIP is a name", value("host", good), "is no IPv4 address"},
