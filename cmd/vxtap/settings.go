@@ -192,6 +192,9 @@ func (r *reader) uplink(publicIP netip.Addr) host.Choice {
 		}
 	}
 	for _, v := range r.c.StringSlice("iface-regex") {
+		if strings.TrimSpace(v) == "" {
+			continue // the pattern would match everything, the loopback first
+		}
 		p, err := regexp.Compile(v)
 		if err != nil {
 			r.fault("iface-regex", "%w", err)

@@ -79,6 +79,7 @@ func TestSettings(t *testing.T) {
 		{"empty variables do not count", nil, []string{"VXTAP_ETCD_PREFIX=", "FLANNELD_ETCD_PREFIX=/theirs", "FLANNELD_HEALTHZ_PORT="}, defaults(func(s *settings) {
 			s.etcd.Prefix = "/theirs"
 		})},
+		{"empty interfaces do not count", []string{"-iface=", "-iface-regex=", "-iface-regex= "}, nil, defaults(func(*settings) {})},
 		{"the version of an image is no flag", nil, []string{"VXTAP_VERSION=1.0"}, defaults(func(*settings) {})},
 		{"flags without effect are named", []string{"-iptables-forward-rules=false", "-iptables-resync=9", "-kube-subnet-mgr=false"}, []string{"FLANNELD_PUBLIC_IPV6=fd00::1"}, defaults(func(s *settings) {
 			s.forward, s.idle = false, []string{"public-ipv6", "iptables-resync"}

@@ -133,7 +133,7 @@ func (d *daemon) status(now time.Time) Status {
 	}
 	// [] and {} in JSON, not null.
 	s.Peers, s.Rejected = []PeerStatus{}, []RejectedKey{}
-	s.Offloads = OffloadsStatus{TAP: []string{}, UDP: []string{}}
+	s.Offloads = offloadsStatus(nil, nil)
 	s.Out, s.In = directionStatus(&tunnel.Direction{}), directionStatus(&tunnel.Direction{})
 	d.withSegment(func(seg *segment) {
 		if seg != nil {
@@ -191,7 +191,7 @@ func (s *Status) addLease(seg *segment) {
 func (s *Status) addSegment(seg *segment) {
 	s.addPlan(seg)
 	s.addLease(seg)
-	s.Offloads = OffloadsStatus{TAP: seg.tap.Offloads(), UDP: seg.underlay.Offloads()}
+	s.Offloads = offloadsStatus(seg.tap.Offloads(), seg.underlay.Offloads())
 
 	st := seg.sw.Stats()
 	s.Out, s.In = directionStatus(&st.Out), directionStatus(&st.In)
@@ -211,6 +211,11 @@ func (s *Status) addSegment(seg *segment) {
 	for _, r := range view.Rejected {
 		s.Rejected = append(s.Rejected, RejectedKey{Key: r.Key, Reason: r.Reason})
 	}
+}
+
+// offloadsStatus makes [] in JSON of what is nil, not null.
+func offloadsStatus(tap, udp []string) OffloadsStatus {
+	return OffloadsStatus{TAP: append([]string{}, tap...), UDP: append([]string{}, udp...)}
 }
 
 func directionStatus(d *tunnel.Direction) DirectionStatus {

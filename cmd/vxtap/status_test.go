@@ -3,9 +3,19 @@
 package main
 
 import (
+	"encoding/json"
 	"sync"
 	"testing"
 )
+
+// Programs that read the JSON go through a list without asking whether it is
+// one.
+func TestStatusWithoutOffloadsHasLists(t *testing.T) {
+	b, err := json.Marshal(offloadsStatus(nil, nil))
+	if want := `{"tap":[],"udp":[]}`; err != nil || string(b) != want {
+		t.Errorf("got %s and error %v, want %s", b, err, want)
+	}
+}
 
 // A request that came in time must not meet closed descriptors, which may be
 // somebody else's by then.
