@@ -5,10 +5,15 @@
 package lease
 
 import (
+	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 )
+
+// readFlags opens a file to read, and waits for nobody if it is a FIFO.
+const readFlags = os.O_RDONLY | syscall.O_NONBLOCK
 
 // replaceFile writes the file at path, mode 0644, at once and for good: it is
 // on the disk before it has its name. renameio.WriteFile would keep the mode of

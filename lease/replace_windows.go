@@ -4,6 +4,9 @@ package lease
 
 import "os"
 
+// readFlags opens a file to read.
+const readFlags = os.O_RDONLY
+
 // replaceFile writes the file at path. Windows has no atomic replacement of a
 // file that somebody has open.
 func replaceFile(path string, b []byte) error { return os.WriteFile(path, b, 0o644) }

@@ -49,8 +49,14 @@ func firstHost(p netip.Prefix) netip.Prefix {
 
 // WriteFile writes the file at path: atomically where the platform can, so
 // that a container runtime never reads half of it, mode 0644 whatever the
-// umask, its directory made with mode 0755 if it is not there.
+// umask, its directory made with mode 0755 if it is not there. A symbolic link
+// to a file is followed and stays. What is no regular file is left alone and an
+// error: a rename would put one in the place of /dev/null.
 func (e SubnetEnv) WriteFile(path string) error {
+	path, err := followFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("write subnet file: %w", err)
+	}
 	dir := filepath.Dir(path)
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -67,18 +73,41 @@ func (e SubnetEnv) WriteFile(path string) error {
 	return nil
 }
 
+// followFile returns the path of the regular file that path names or links to.
+// If there is nothing at path it returns path and an error that matches
+// fs.ErrNotExist; a link that leads nowhere is another error.
+func followFile(path string) (string, error) {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return path, err
+	}
+	target := path
+	if fi.Mode()&os.ModeSymlink != 0 {
+		if target, err = filepath.EvalSymlinks(path); err != nil {
+			// Not wrapped: this is not the fs.ErrNotExist of a first start.
+			return path, fmt.Errorf("%s is a symbolic link that cannot be followed: %s", path, err.Error())
+		}
+		if fi, err = os.Lstat(target); err != nil {
+			return path, err
+		}
+	}
+	return target, checkRegular(path, fi)
+}
+
+func checkRegular(path string, fi os.FileInfo) error {
+	if !fi.Mode().IsRegular() {
+		return fmt.Errorf("%s is no regular file (mode %v)", path, fi.Mode())
+	}
+	return nil
+}
+
 // maxSubnetEnv is far more than flannel ever writes.
 const maxSubnetEnv = 64 << 10
 
 // ReadSubnetEnv reads the file at path. Fields that do not parse are zero, and
 // named in the error: what can be read is returned beside it.
 func ReadSubnetEnv(path string) (SubnetEnv, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return SubnetEnv{}, fmt.Errorf("read subnet file: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxSubnetEnv+1))
+	b, err := readRegular(path)
 	if err != nil {
 		return SubnetEnv{}, fmt.Errorf("read subnet file: %w", err)
 	}
@@ -87,6 +116,29 @@ func ReadSubnetEnv(path string) (SubnetEnv, error) {
 		return e, fmt.Errorf("read subnet file %s: %w", path, err)
 	}
 	return e, nil
+}
+
+// readRegular reads a little more than maxSubnetEnv of the file at path. Opening
+// a FIFO waits for a writer, and opening a device may do anything, so both are
+// refused before; and once more after, for what was put there in between.
+func readRegular(path string) ([]byte, error) {
+	target, err := followFile(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(target, readFlags, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRegular(path, fi); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(f, maxSubnetEnv+1))
 }
 
 // ParseSubnetEnv reads the contents of a subnet.env. It takes what a shell
