@@ -105,11 +105,11 @@ func badKeys(t *testing.T, f Fixture) {
 	Put(t, f.Store, "subnets/10.5.1.0-24", Value(t, 1), 0)
 	w.Until(t, name(1), has(1))
 	bad := map[string]string{
-		"subnets/junk":           Value(t, 3),
-		"subnets/x10.5.2.0-24":   Value(t, 3),
+		"subnets/junk":            Value(t, 3),
+		"subnets/x10.5.2.0-24":    Value(t, 3),
 		"subnets-old/10.5.3.0-17": "",
-		"subnets/10.5.4.0-24":    "{",
-		"subnets/10.5.5.0-24":    strings.Replace(Value(t, 3), "02:00:00:00:00:03", "01:00:00:00:00:03", 1),
+		"subnets/10.5.4.0-24":     "{",
+		"subnets/10.5.5.0-24":     strings.Replace(Value(t, 3), "02:00:00:00:00:03", "01:00:00:00:00:03", 1),
 	}
 	for k, v := range bad {
 		Put(t, f.Store, k, v, 0)
