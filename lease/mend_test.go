@@ -155,3 +155,27 @@ func TestKeepPutsNothingOverAnotherHostsClaim(t *testing.T) {
 		}
 	})
 }
+
+func TestKeepLosesToAnotherHostWhateverItsRest(t *testing.T) {
+	for _, tt := range []struct{ name, value string }{
+		{"without BackendData", `{"PublicIP":"192.168.0.2","BackendType":"vxlan"}`},
+		{"of another backend", `{"PublicIP":"192.168.0.2","BackendType":"host-gw"}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *leasetest.Store) {
+				r := lease.New(s, lease.Options{})
+				l := leasetest.Acquire(t, r, 1)
+				out := leasetest.Keep(t, r, l)
+				pass(time.Second)
+				s.Force(l.Key, tt.value, 0)
+				pass(time.Second)
+				if err := leasetest.Wait(t, "the loss", out); !errors.Is(err, lease.ErrLost) {
+					t.Errorf("got %v, want ErrLost", err)
+				}
+				if p, _ := leasetest.Get(t, s, l.Key); string(p.Value) != tt.value {
+					t.Errorf("got %s, want the other host's claim", p.Value)
+				}
+			})
+		})
+	}
+}
