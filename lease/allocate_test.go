@@ -34,7 +34,7 @@ func TestFree(t *testing.T) {
 		{"the two halves", usual, []string{"10.5.0.0/17", "10.5.128.0/17"}, 1, nil},
 		{"the whole network is nobody's", usual, []string{"10.5.0.0/16", "10.5.1.0/24"}, 1, []string{"10.5.2.0/24"}},
 		{"more than the network is nobody's", usual, []string{"10.0.0.0/8"}, 1, []string{"10.5.1.0/24"}},
-		{"everything there is is nobody's", usual, []string{"0.0.0.0/0"}, 1, []string{"10.5.1.0/24"}},
+		{"nobody's key is as wide as all addresses", usual, []string{"0.0.0.0/0"}, 1, []string{"10.5.1.0/24"}},
 		{"what is elsewhere", usual, []string{"10.6.0.0/17"}, 1, []string{"10.5.1.0/24"}},
 		{"only what is between the bounds", `{"Network": "10.5.0.0/16", "SubnetMin": "10.5.7.0", "SubnetMax": "10.5.8.0", "Backend": {"Type": "vxlan"}}`,
 			[]string{"10.5.9.0/24"}, 9, []string{"10.5.7.0/24", "10.5.8.0/24"}},
