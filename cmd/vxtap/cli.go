@@ -57,7 +57,13 @@ func endSignals() []os.Signal {
 // signal has come or the command is done, and everything it started is gone.
 func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(ctx, endSignals()...)
-	defer stop()
+	defer func() {
+		// After a signal the process is about to exit. Were signals given back
+		// here, one that comes just now would still take the exit status.
+		if ctx.Err() == nil {
+			stop()
+		}
+	}()
 	// Some time after the first signal the next one is the operating system's
 	// again and ends the process at once: nobody should need SIGKILL.
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(signalGrace, stop) })()

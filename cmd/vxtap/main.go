@@ -7,7 +7,7 @@
 // environment, leases a subnet in etcd, opens the TAP flannel.<VNI> and carries
 // the overlay's frames in VXLAN over UDP. The subcommands are for people.
 //
-// Exit status: 0 after SIGTERM or SIGINT, 2 when the command line or the
+// Exit status: 0 after SIGTERM, SIGINT or SIGHUP, 2 when the command line or the
 // environment is wrong, 1 for everything else. An error is one line on
 // standard error that says what is wrong and what to do; so is each line of
 // the log.
