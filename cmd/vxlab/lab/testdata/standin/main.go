@@ -2,7 +2,7 @@
 
 //go:build linux
 
-// Standin takes vxtap's place in the tests of the lab. It leases a subnet in
+// Command standin takes vxtap's place in the tests of the lab. It leases a subnet in
 // etcd and lets the kernel's own VXLAN carry the frames, set up as flannel's
 // vxlan backend does it. It has none of vxtap's care for faults.
 package main
