@@ -107,3 +107,20 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 	})
 }
+
+// The layout is that of include/uapi/linux/virtio_net.h: ten bytes as before,
+// num_buffers, hash, hash_report, padding, and two offsets, little endian.
+func TestPutTunnel(t *testing.T) {
+	h := Header{Flags: NeedsCsum, GSOType: GSOTCPv4 | GSOECN, HdrLen: 0x68, GSOSize: 0x0576, CsumStart: 0x54, CsumOffset: 16}
+	b := bytes.Repeat([]byte{0xff}, TunnelHeaderLen+1)
+	h.PutTunnel(b, 34, 64)
+	want := make([]byte, TunnelHeaderLen+1)
+	want[0], want[1] = 1|8, 1|0x80|0x20
+	for i, v := range []uint16{0x68, 0x0576, 0x54, 16} {
+		binary.NativeEndian.PutUint16(want[2+2*i:], v)
+	}
+	want[20], want[22], want[24] = 34, 64, 0xff
+	if !bytes.Equal(b, want) {
+		t.Errorf("got  %x\nwant %x", b, want)
+	}
+}
