@@ -22,9 +22,9 @@ func FuzzIn(f *testing.F) {
 		}
 		r := &replay{clone: true, datagram: Datagram{Data: data, From: peerTwo.VTEP, GSOSize: gsoSize, TOS: tos}}
 		s := replaySwitch(t, r)
-		l := newInLoop(s)
+		l := newInLoop(s, 0)
 		if !offloads {
-			l.takes = Offloads{}
+			r.takes = &Offloads{}
 		}
 		inBatch(t, l, r, 2)
 		if d := s.Stats().In; !d.Balanced() || d.Received < 2 {
@@ -44,7 +44,7 @@ func FuzzOut(f *testing.F) {
 			Flags: virtio.Flags(flags), GSOType: virtio.GSOType(gsoType), GSOSize: gsoSize, CsumStart: csumStart, CsumOffset: csumOffset,
 		}}
 		s := replaySwitch(t, r)
-		outBatch(t, newOutLoop(s), r, 3)
+		outBatch(t, newOutLoop(s, 0), r, 3)
 		if d := s.Stats().Out; !d.Balanced() || d.Received != 3 {
 			t.Errorf("received %d, delivered %d, dropped %d", d.Received, d.Delivered, d.Dropped())
 		}

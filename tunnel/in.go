@@ -20,8 +20,10 @@ const receiveBatch = 8
 // to its goroutine.
 type inLoop struct {
 	*Switch
-	table *table
-	count Direction
+	Lane
+	ledger *ledger
+	table  *table
+	count  Direction
 
 	datagrams [receiveBatch]Datagram
 	known     bool // the sender of the datagram at hand is a peer
@@ -39,12 +41,13 @@ type inLoop struct {
 	piece    [1][]byte
 }
 
-func newInLoop(s *Switch) *inLoop {
-	takes := s.Port.Takes()
+// newInLoop returns the loop of s's lane i.
+func newInLoop(s *Switch, i int) *inLoop {
 	return &inLoop{
 		Switch:   s,
-		joiner:   gso.NewCoalescer(gso.CoalescerOptions{TCP4: takes.TCP4, TCP6: takes.TCP6}),
-		takes:    takes,
+		Lane:     s.Lanes[i],
+		ledger:   &s.lanes[i].in,
+		joiner:   gso.NewCoalescer(gso.CoalescerOptions{}),
 		senders:  make([]*peer, 0, receiveBatch*64),
 		whole:    make([]byte, 0, maxFrame),
 		heads:    gso.NewArena(arenaBytes),
@@ -52,27 +55,47 @@ func newInLoop(s *Switch) *inLoop {
 	}
 }
 
-// batch waits for a datagram, takes all that is queued behind it, as far as
-// the batch has room, and delivers it.
-func (l *inLoop) batch() error {
-	n, err := l.Underlay.Receive(l.datagrams[:], true)
+// batch takes all datagrams that are queued, as far as the batch has room, and
+// delivers them. It reports whether there were any; with wait it sleeps until
+// there are.
+func (l *inLoop) batch(wait bool) (bool, error) {
+	n, err := l.Underlay.Receive(l.datagrams[:], wait)
+	if errors.Is(err, ErrEmpty) {
+		return false, nil
+	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	l.table = l.Switch.table.Load()
+	l.adapt()
 	for i := range n {
-		l.datagram(&l.datagrams[i])
+		l.datagram(&l.datagrams[i], i > 0 && l.datagrams[i].From == l.datagrams[i-1].From)
 	}
 	l.deliver()
-	l.in.publish(&l.count)
-	return nil
+	l.ledger.publish(&l.count)
+	return true, nil
+}
+
+// adapt looks what the TAP takes now.
+func (l *inLoop) adapt() {
+	takes := l.Port.Takes()
+	if takes == l.takes {
+		return
+	}
+	l.takes = takes
+	if l.Coalesce {
+		l.joiner = gso.NewCoalescer(gso.CoalescerOptions{TCP4: takes.TCP4, TCP6: takes.TCP6, UDP: takes.UDP})
+	}
 }
 
 // datagram takes one receive apart: several datagrams that the kernel joined,
 // or a single one, whose frame may yet be a super-frame of a peer on this
-// machine (see gso.IsBatch).
-func (l *inLoop) datagram(d *Datagram) {
-	l.known = l.table.vteps[d.From]
+// machine (see gso.IsBatch). again says that it came from where the one before
+// it in the batch came from.
+func (l *inLoop) datagram(d *Datagram, again bool) {
+	if !again {
+		l.known = l.table.vteps[d.From]
+	}
 	if !gso.IsBatch(d.Data, d.GSOSize) {
 		l.take(d, d.Data, d.GSOSize)
 		return
@@ -141,6 +164,8 @@ func (l *inLoop) checkOuter(d *Datagram, b []byte) Reason {
 	switch {
 	case fault == vxlan.Short || len(b) < vxlan.HeaderLen+ether.HeaderLen:
 		return ShortDatagram
+	case fault == vxlan.NoVNIFlag && binary.NativeEndian.Uint64(b) == 0:
+		return Probe
 	case fault == vxlan.NoVNIFlag:
 		return NoVNIFlag
 	case fault == vxlan.ReservedBits:

@@ -22,9 +22,6 @@ func TestInDecapsulates(t *testing.T) {
 	if got, want := stats.Peers[0].PeerTraffic, (PeerTraffic{InFrames: 1, InBytes: 142}); got != want {
 		t.Errorf("traffic %+v, want %+v", got, want)
 	}
-	if stats.SocketOverflows != 7 {
-		t.Errorf("socket overflows %d, want 7", stats.SocketOverflows)
-	}
 }
 
 // Datagrams that the kernel joined are taken apart again, and counted one by

@@ -12,6 +12,7 @@ type ledger struct {
 
 	received, receivedBytes   atomic.Uint64
 	delivered, deliveredBytes atomic.Uint64
+	whole                     atomic.Uint64
 	drops, flagged            [NumReasons]atomic.Uint64
 }
 
@@ -25,6 +26,7 @@ func (l *ledger) publish(d *Direction) {
 	l.receivedBytes.Add(d.ReceivedBytes)
 	l.delivered.Add(d.Delivered)
 	l.deliveredBytes.Add(d.DeliveredBytes)
+	l.whole.Add(d.Whole)
 	for r := range d.Drops {
 		if d.Drops[r] != 0 {
 			l.drops[r].Add(d.Drops[r])
@@ -48,6 +50,7 @@ func (l *ledger) snapshot() Direction {
 			ReceivedBytes:  l.receivedBytes.Load(),
 			Delivered:      l.delivered.Load(),
 			DeliveredBytes: l.deliveredBytes.Load(),
+			Whole:          l.whole.Load(),
 		}
 		for r := range d.Drops {
 			d.Drops[r] = l.drops[r].Load()

@@ -19,6 +19,7 @@ type replay struct {
 	header   virtio.Header
 	datagram Datagram
 	clone    bool
+	takes    *Offloads // nil: all
 	left     int
 	taken    int
 }
@@ -33,10 +34,15 @@ func (r *replay) ReadFrame(b []byte, h *virtio.Header, _ bool) (int, error) {
 }
 
 func (r *replay) WriteFrame(virtio.Header, []byte, [][]byte) error { r.taken++; return nil }
-func (r *replay) Takes() Offloads                                  { return Offloads{Csum: true, TCP4: true, TCP6: true} }
-func (r *replay) Interrupt()                                       {}
-func (r *replay) MaxSegments() int                                 { return 63 }
-func (r *replay) Overflows() uint64                                { return 0 }
+func (r *replay) Takes() Offloads {
+	if r.takes != nil {
+		return *r.takes
+	}
+	return Offloads{Csum: true, TCP4: true, TCP6: true, UDP: true}
+}
+func (r *replay) Interrupt()               {}
+func (r *replay) SourcePort(uint32) uint16 { return 50000 }
+func (r *replay) MaxSegments() int         { return 63 }
 
 func (r *replay) Receive(d []Datagram, _ bool) (int, error) {
 	if r.left == 0 {
@@ -57,7 +63,7 @@ func (r *replay) Receive(d []Datagram, _ bool) (int, error) {
 
 func (r *replay) Send(messages []Message) {
 	for i := range messages {
-		messages[i].Err = nil
+		messages[i].Lost, messages[i].Err = 0, nil
 		r.taken += len(messages[i].Segments)
 	}
 }
@@ -105,7 +111,7 @@ func joined(n, mss int) Datagram {
 
 func replaySwitch(tb testing.TB, r *replay) *Switch {
 	tb.Helper()
-	s, err := New(Config{VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Port: r, Underlay: r})
+	s, err := New(Config{VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Lanes: []Lane{{Port: r, Underlay: r}}, Coalesce: true})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -117,7 +123,7 @@ func replaySwitch(tb testing.TB, r *replay) *Switch {
 func outBatch(tb testing.TB, l *outLoop, r *replay, frames int) {
 	tb.Helper()
 	r.left = frames
-	if err := l.batch(); err != nil {
+	if _, err := l.batch(true); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -125,7 +131,7 @@ func outBatch(tb testing.TB, l *outLoop, r *replay, frames int) {
 func inBatch(tb testing.TB, l *inLoop, r *replay, datagrams int) {
 	tb.Helper()
 	r.left = datagrams
-	if err := l.batch(); err != nil {
+	if _, err := l.batch(true); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -157,10 +163,10 @@ func TestLoopsDoNotAllocate(t *testing.T) {
 			s := replaySwitch(t, &r)
 			var got float64
 			if w.out {
-				l := newOutLoop(s)
+				l := newOutLoop(s, 0)
 				got = testing.AllocsPerRun(20, func() { outBatch(t, l, &r, w.batch) })
 			} else {
-				l := newInLoop(s)
+				l := newInLoop(s, 0)
 				got = testing.AllocsPerRun(20, func() { inBatch(t, l, &r, w.batch) })
 			}
 			if got != 0 {
@@ -185,7 +191,7 @@ func BenchmarkLoops(b *testing.B) {
 			s := replaySwitch(b, &r)
 			b.ReportAllocs()
 			per := w.batch * w.frames
-			out, in := newOutLoop(s), newInLoop(s)
+			out, in := newOutLoop(s, 0), newInLoop(s, 0)
 			for b.Loop() {
 				if w.out {
 					outBatch(b, out, &r, w.batch)
@@ -237,8 +243,8 @@ func TestMessagesAreEven(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := &replay{frame: tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", tt.segments*mss, 0, true), header: superHeader(mss), left: 1}
-			l := newOutLoop(replaySwitch(t, r))
-			if err := l.fill(); err != nil {
+			l := newOutLoop(replaySwitch(t, r), 0)
+			if err := l.fill(true); err != nil {
 				t.Fatal(err)
 			}
 			var parts []int
@@ -328,7 +334,7 @@ func TestInBadChecksum(t *testing.T) {
 // The end of the TAP or the socket is the end of Run.
 func TestRunReturnsFatalErrors(t *testing.T) {
 	gone := errors.New("device gone")
-	s, err := New(Config{VNI: 1, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Port: &failingPort{err: gone}, Underlay: &fakeUnderlay{stop: make(chan struct{})}})
+	s, err := New(Config{VNI: 1, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Lanes: []Lane{{Port: &failingPort{err: gone}, Underlay: &fakeUnderlay{stop: make(chan struct{})}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

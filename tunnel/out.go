@@ -19,9 +19,10 @@ const (
 	// frame from waiting for the last.
 	batchFrames = 64
 	batchBytes  = 512 << 10
-	// headroom is kept free before each frame for the VXLAN header, and keeps
-	// the frame's own start on a cache line.
-	headroom = 64
+	// headroom is kept free before each frame for its headers outside, of
+	// which the Uplink's are the longest, and keeps the frame's own start on a
+	// cache line.
+	headroom = 128
 	// maxFrame is the largest frame a TAP hands over, a 64 KiB packet behind
 	// an Ethernet header with a VLAN tag, rounded up to where the next frame's
 	// headroom may start.
@@ -29,6 +30,9 @@ const (
 	// maxPayload is the largest payload of a UDP datagram over IPv4, and of
 	// one UDP_SEGMENT send, whatever the number of segments (Linux 6.18).
 	maxPayload = 65507
+	// maxWhole is the largest frame that fits an IPv4 packet with what is
+	// before it: IPv4, UDP and VXLAN headers.
+	maxWhole = 1<<16 - 1 - (vxlan.OuterLen - ether.HeaderLen)
 	// batchSegments is room for the segments of a batch: a 64 KiB frame has
 	// 46 at MTU 1500, and 1400 at the smallest sensible segment size.
 	batchSegments = 2048
@@ -44,8 +48,12 @@ const keep = NumReasons
 // belongs to its goroutine.
 type outLoop struct {
 	*Switch
-	table *table
-	count Direction
+	Lane
+	ledger *ledger
+	table  *table
+	count  Direction
+	run    peerRun
+	id     uint16 // IPv4 ID of the next datagram that leaves by the Uplink
 
 	frames   *buffer.Buffer // the batch's frames, each behind its headroom
 	heads    *gso.Arena     // the batch's rewritten segment headers
@@ -56,16 +64,21 @@ type outLoop struct {
 	offload  virtio.Header // of the frame read last; a field, for a local one would be allocated
 }
 
-// sentFrame is a frame that is on its way, as messages[first:end].
+// sentFrame is a frame that is on its way: as messages[first:end], or, where
+// several frames share one message, as segment number at of messages[first].
 type sentFrame struct {
 	peer       *peer
 	bytes      int
 	first, end int
+	at         int // -1: all of the messages
 }
 
-func newOutLoop(s *Switch) *outLoop {
+// newOutLoop returns the loop of s's lane i.
+func newOutLoop(s *Switch, i int) *outLoop {
 	return &outLoop{
 		Switch:   s,
+		Lane:     s.Lanes[i],
+		ledger:   &s.lanes[i].out,
 		frames:   s.buffers.Get(),
 		heads:    gso.NewArena(arenaBytes),
 		segments: make([]gso.Segment, 0, batchSegments),
@@ -74,47 +87,57 @@ func newOutLoop(s *Switch) *outLoop {
 	}
 }
 
-// batch waits for a frame, takes all that is queued behind it, as far as the
-// batch has room, and sends it.
-func (l *outLoop) batch() error {
-	err := l.fill()
+// batch takes all frames that are queued, as far as the batch has room, and
+// sends them. It reports whether there were any; with wait it sleeps until
+// there are.
+func (l *outLoop) batch(wait bool) (bool, error) {
+	err := l.fill(wait)
+	if l.count.Received == 0 {
+		return false, err
+	}
 	l.send()
-	l.out.publish(&l.count)
-	return err
+	l.run.addOut()
+	l.run = peerRun{}
+	l.ledger.publish(&l.count)
+	return true, err
 }
 
-// fill waits for a frame and takes all that is queued behind it, as far as the
-// batch has room.
-func (l *outLoop) fill() error {
+func (l *outLoop) fill(wait bool) error {
 	_ = l.frames.Clear()
-	l.table = nil
-	for wait := true; len(l.pending) < batchFrames && len(l.frames.Room()) >= headroom+maxFrame; wait = false {
-		n, err := l.Port.ReadFrame(l.frames.Room()[headroom:headroom+maxFrame], &l.offload, wait)
+	l.table = l.Switch.table.Load()
+	for frames, bytes := 0, 0; frames < batchFrames && bytes < batchBytes && len(l.frames.Room()) >= headroom+maxFrame; wait = false {
+		room := l.frames.Room()
+		n, err := l.Port.ReadFrame(room[headroom:headroom+maxFrame], &l.offload, wait)
 		if errors.Is(err, ErrEmpty) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if l.table == nil {
-			l.table = l.Switch.table.Load()
+		if wait {
+			l.table = l.Switch.table.Load() // it may have been a long sleep
 		}
-		b, err := l.frames.AppendBytes(headroom + (n+headroom-1)&^(headroom-1))
-		if err != nil {
+		frames, bytes = frames+1, bytes+n
+		if !l.take(room[:headroom+n], l.offload) {
+			continue // done with, and the memory is warm: the next frame may have it
+		}
+		if _, err := l.frames.AppendBytes(headroom + (n+headroom-1)&^(headroom-1)); err != nil {
 			return err // not reached: the loop's condition has left room
 		}
-		l.take(b[:headroom+n], l.offload)
 	}
 	return nil
 }
 
-// take counts the frame behind b's headroom, and its drop, if so it ends.
-func (l *outLoop) take(b []byte, h virtio.Header) {
+// take counts the frame behind b's headroom, and its end, if it ends here. It
+// reports whether the frame is still on its way, and b with it.
+func (l *outLoop) take(b []byte, h virtio.Header) bool {
 	l.count.Received++
 	l.count.ReceivedBytes += uint64(len(b) - headroom)
 	if r := l.route(b, h); r != keep {
 		l.count.Drops[r]++
+		return false
 	}
+	return len(l.pending) > 0
 }
 
 // route finds the frame's peer and queues the frame.
@@ -163,32 +186,90 @@ func (l *outLoop) classify(v *packet.View) Reason {
 	return UnknownMAC
 }
 
-// queue appends the messages that carry the frame.
+// queue puts the frame on its way: whole, in segments, or as one datagram.
 func (l *outLoop) queue(p *peer, b []byte, h virtio.Header) Reason {
-	var segments []gso.Segment
-	if h.IsGSO() {
-		if segments = l.split(h); segments == nil {
-			return BadOffload
-		}
-	} else {
+	m := Message{
+		To:   p.VTEP,
+		TOS:  l.view.ECN(), // RFC 6040, section 4.1: the outer header starts with the inner ECN
+		Flow: l.view.FlowHash(),
+	}
+	if !h.IsGSO() {
 		if gso.Complete(b[headroom:], h) != gso.None {
 			return BadOffload
 		}
-		start := headroom - vxlan.HeaderLen
-		copy(b[start:], l.header[:])
-		l.segments = append(l.segments, gso.Segment{Header: b[start:]})
-		segments = l.segments[len(l.segments)-1:]
+		l.single(p, b, m)
+		return keep
 	}
-	sent := sentFrame{peer: p, bytes: len(b) - headroom, first: len(l.messages)}
-	l.messages = appendMessages(l.messages, Message{
-		To:       p.VTEP,
-		Segments: segments,
-		TOS:      l.view.ECN(), // RFC 6040, section 4.1: the outer header starts with the inner ECN
-		Flow:     l.view.FlowHash(),
-	}, l.Underlay.MaxSegments())
+	if gso.CheckSuper(&l.view, h) != gso.None {
+		return BadOffload
+	}
+	if l.whole(p, b, h, m) {
+		return keep
+	}
+	if m.Segments = l.split(h); m.Segments == nil {
+		return BadOffload
+	}
+	sent := sentFrame{peer: p, bytes: len(b) - headroom, first: len(l.messages), at: -1}
+	l.messages = appendMessages(l.messages, m, l.Underlay.MaxSegments())
 	sent.end = len(l.messages)
 	l.pending = append(l.pending, sent)
 	return keep
+}
+
+// single queues a complete frame: in one message with those before it, if all
+// are of one flow and one length, else as a message of its own. A run costs the
+// kernel on both sides little more than one datagram.
+func (l *outLoop) single(p *peer, b []byte, m Message) {
+	start := headroom - vxlan.HeaderLen
+	copy(b[start:], l.header[:])
+	l.segments = append(l.segments, gso.Segment{Header: b[start:]})
+	end := len(l.segments)
+	if i := len(l.messages) - 1; i >= 0 && l.extends(&l.messages[i], &m, len(b)-start) {
+		run := &l.messages[i]
+		run.Segments = l.segments[end-1-len(run.Segments) : end : end]
+		l.pending = append(l.pending, sentFrame{peer: p, bytes: len(b) - headroom, first: i, end: i + 1, at: len(run.Segments) - 1})
+		return
+	}
+	m.Segments, m.Size = l.segments[end-1:end:end], len(b)-start
+	l.messages = append(l.messages, m)
+	l.pending = append(l.pending, sentFrame{peer: p, bytes: len(b) - headroom, first: len(l.messages) - 1, end: len(l.messages), at: 0})
+}
+
+// extends reports whether a datagram of size bytes like m may go on the end of
+// run, which must be the message queued last. After a shorter one nothing may.
+func (l *outLoop) extends(run, m *Message, size int) bool {
+	n := len(run.Segments)
+	return l.pending[len(l.pending)-1].at == n-1 && // and no super-frame
+		run.Flow == m.Flow && run.To == m.To && run.TOS == m.TOS &&
+		size <= run.Size && run.Segments[n-1].Len() == run.Size &&
+		n < l.Underlay.MaxSegments() && (n+1)*run.Size <= maxPayload
+}
+
+// whole sends a super-frame by the Uplink and reports whether it is gone. If
+// not, it must be cut: there is no such way, or it is closed, or the host's
+// stack would have to fragment.
+func (l *outLoop) whole(p *peer, b []byte, h virtio.Header, m Message) bool {
+	v, n := &l.view, len(b)-headroom
+	if l.Uplink == nil || p.outer == nil || !l.Uplink.Ready() ||
+		v.End != n || n > maxWhole || v.Payload-v.L3+int(h.GSOSize) > l.MTU {
+		return false
+	}
+	if len(l.pending) > 0 {
+		l.send() // what came before goes before
+	}
+	b = b[headroom-vxlan.OuterLen-virtio.TunnelHeaderLen:]
+	p.outer.Put(b[virtio.TunnelHeaderLen:], n, m.TOS, l.id, l.Underlay.SourcePort(m.Flow))
+	h.HdrLen = uint16(vxlan.OuterLen + v.Payload)
+	h.CsumStart += vxlan.OuterLen
+	h.PutTunnel(b, vxlan.OuterUDP, uint16(vxlan.OuterLen+v.L3))
+	if l.Uplink.WriteFrame(b) != nil {
+		return false
+	}
+	// The kernel numbers the datagrams from there on, as it does for its own.
+	l.id += uint16((n-v.Payload)/int(h.GSOSize) + 1)
+	l.count.Whole++
+	l.delivered(p, n)
+	return true
 }
 
 // split cuts a super-frame and returns its segments, or nil when the frame
@@ -234,34 +315,38 @@ func (l *outLoop) send() {
 	if len(l.messages) > 0 {
 		l.Underlay.Send(l.messages)
 	}
-	var run peerRun
 	for _, f := range l.pending {
-		if r := outcome(l.messages[f.first:f.end]); r != keep {
+		if r := outcome(l.messages[f.first:f.end], f.at); r != keep {
 			l.count.Drops[r]++
 			continue
 		}
-		l.count.Delivered++
-		l.count.DeliveredBytes += uint64(f.bytes)
-		if f.peer != run.peer {
-			run.addOut()
-			run = peerRun{peer: f.peer}
-		}
-		run.frames++
-		run.bytes += uint64(f.bytes)
+		l.delivered(f.peer, f.bytes)
 	}
-	run.addOut()
 	l.heads.Reset()
 	l.segments = l.segments[:0]
 	l.messages = l.messages[:0]
 	l.pending = l.pending[:0]
 }
 
-// outcome returns the reason for which a frame is lost: a frame with one piece
-// missing is.
-func outcome(messages []Message) Reason {
+// delivered counts a frame of n bytes that the kernel has taken.
+func (l *outLoop) delivered(p *peer, n int) {
+	l.count.Delivered++
+	l.count.DeliveredBytes += uint64(n)
+	if p != l.run.peer {
+		l.run.addOut()
+		l.run = peerRun{peer: p}
+	}
+	l.run.frames++
+	l.run.bytes += uint64(n)
+}
+
+// outcome returns the reason for which a frame is lost: a frame of several
+// messages when one piece is missing, else when its own segment, at, is.
+func outcome(messages []Message, at int) Reason {
 	for i := range messages {
-		switch err := messages[i].Err; {
-		case err == nil:
+		m := &messages[i]
+		switch err := m.Err; {
+		case err == nil || at >= 0 && m.Lost>>at&1 == 0:
 		case errors.Is(err, ErrMTU):
 			return UnderlayMTU
 		case errors.Is(err, ErrFull):

@@ -8,6 +8,7 @@ import (
 
 	"vxtap/encap/gso"
 	"vxtap/encap/virtio"
+	"vxtap/encap/vxlan"
 )
 
 // What a Port or an Underlay can say about one frame. They are plain values,
@@ -40,8 +41,8 @@ type Offloads struct {
 	UDP  bool // UDP super-frames, both families
 }
 
-// Port is the switch's end of a TAP. One goroutine reads and one other writes;
-// Interrupt may be called by anyone.
+// Port is the switch's end of one queue of a TAP. One goroutine reads and one
+// other, or the same, writes; Interrupt may be called by anyone.
 type Port interface {
 	// ReadFrame reads one Ethernet frame into b, which should hold 64 KiB,
 	// and what the device says about it into h. With wait it blocks until
@@ -50,7 +51,8 @@ type Port interface {
 	// WriteFrame writes head and payloads as one frame. It never blocks:
 	// ErrFull means that the frame was not taken.
 	WriteFrame(h virtio.Header, head []byte, payloads [][]byte) error
-	// Takes says what may be given to WriteFrame. It does not change.
+	// Takes says what may be given to WriteFrame. It may become less while
+	// running, when the kernel refuses what it granted, and never more.
 	Takes() Offloads
 	// Interrupt makes a ReadFrame that waits, and every one after it, return
 	// ErrInterrupted.
@@ -79,25 +81,50 @@ type Message struct {
 	Size     int
 	TOS      uint8  // for the outer IP header
 	Flow     uint32 // hash of the inner flow: picks the source port (RFC 7348, section 5)
-	Err      error  // set by Send: nil when the kernel took all of it
+
+	// Set by Send. Lost has a bit for each segment that the kernel did not
+	// take, the first segment's lowest, and Err says why; nil when it took all.
+	Lost uint64
+	Err  error
 }
 
-// Underlay is the switch's end of the UDP sockets. One goroutine receives and
-// one other sends; Interrupt and Overflows may be called by anyone.
+// MaxRun is how many segments a Message may have at the most, whatever the
+// kernel takes: Lost has a bit for each.
+const MaxRun = 64
+
+// Underlay is one lane's end of the UDP sockets. One goroutine receives and one
+// other, or the same, sends; Interrupt may be called by anyone.
 type Underlay interface {
 	// Receive fills datagrams from the front and returns how many it filled.
 	// With wait it blocks until there is at least one; without, it returns
 	// ErrEmpty when none is queued.
 	Receive(datagrams []Datagram, wait bool) (int, error)
 	// Send sends all messages, keeping the order within a flow, and sets each
-	// one's Err. It waits only briefly for room.
+	// one's Lost and Err. It does not wait for room: what finds none is lost.
 	Send(messages []Message)
+	// SourcePort returns the UDP port that messages with this Flow leave from.
+	SourcePort(flow uint32) uint16
 	// MaxSegments is how many segments one Message may have, 1 without
-	// segmentation offload. It may fall while running, never rise.
+	// segmentation offload, MaxRun at the most. It may fall while running,
+	// never rise.
 	MaxSegments() int
-	// Overflows is how many datagrams found the receive buffer full.
-	Overflows() uint64
 	// Interrupt makes a Receive that waits, and every one after it, return
 	// ErrInterrupted.
 	Interrupt()
+}
+
+// Uplink is the way for super-frames that need not be cut: with its outer
+// headers before it, a whole one is handed to the host's own stack, which sends
+// it on as it sends a kernel VXLAN device's. Every lane uses the same one at the
+// same time.
+type Uplink interface {
+	// Ready reports whether the way is open. It changes while running: what
+	// the host lets through is the host's to say.
+	Ready() bool
+	// Endpoint is what the outer headers are made of. It does not change.
+	Endpoint() vxlan.Endpoint
+	// WriteFrame writes one outer frame behind its virtio header of
+	// virtio.TunnelHeaderLen bytes. It never blocks. After an error the frame
+	// was not taken.
+	WriteFrame(b []byte) error
 }

@@ -34,6 +34,7 @@ const (
 	// In: from the underlay to the TAP.
 
 	ShortDatagram // no room for a VXLAN and an Ethernet header
+	Probe         // a header of zeros: a peer tries its way to us, and loses nothing
 	NoVNIFlag     // the I flag is not set: not VXLAN, or not valid
 	ReservedBits  // header bits that we do not understand
 	OtherVNI      // a VNI that is not ours
@@ -67,6 +68,7 @@ var reasonNames = [NumReasons]string{
 	UnderlayFull:        "underlay-full",
 	UnderlayError:       "underlay-error",
 	ShortDatagram:       "short-datagram",
+	Probe:               "probe",
 	NoVNIFlag:           "no-vni-flag",
 	ReservedBits:        "reserved-bits",
 	OtherVNI:            "other-vni",

@@ -49,7 +49,7 @@ func (r *reporter) report() {
 	if r.elapsed < r.every {
 		return
 	}
-	now := Stats{Out: r.s.out.snapshot(), In: r.s.in.snapshot()}
+	now := r.s.Stats()
 	lines := append(changes("in", &now.In, &r.before.In), changes("out", &now.Out, &r.before.Out)...)
 	strangers := now.In.Drops[NotAPeer] + now.In.Flagged[NotAPeer] - r.before.In.Drops[NotAPeer] - r.before.In.Flagged[NotAPeer]
 	r.before = now
@@ -72,11 +72,11 @@ func (r *reporter) report() {
 
 // changes lists the reasons that grew, as in "in/not-a-peer+3". What a host's
 // own kernel sends as a matter of course (IPv6 discovery, multicast) is not
-// news.
+// news, and neither are a peer's probes.
 func changes(direction string, now, before *Direction) []string {
 	var lines []string
 	for r := range NumReasons {
-		if direction == "out" && (r == IPv6 || r == NotIP || r == Broadcast) {
+		if direction == "out" && (r == IPv6 || r == NotIP || r == Broadcast) || r == Probe {
 			continue
 		}
 		if n := now.Drops[r] - before.Drops[r]; n > 0 {

@@ -33,9 +33,9 @@ func reported(t *testing.T, drop func(*Switch)) []string {
 
 func TestReporterIsQuietWhenNothingIsDropped(t *testing.T) {
 	lines := reported(t, func(s *Switch) {
-		s.in.publish(&Direction{Received: 5, Delivered: 5})
+		s.lanes[0].in.publish(&Direction{Received: 5, Delivered: 5})
 		// What a host's kernel sends of itself is not news either.
-		s.out.publish(&Direction{Received: 1, Drops: [NumReasons]uint64{IPv6: 1}})
+		s.lanes[0].out.publish(&Direction{Received: 1, Drops: [NumReasons]uint64{IPv6: 1}})
 		time.Sleep(10 * time.Second)
 	})
 	if len(lines) != 1 || lines[0] != "" {
@@ -46,7 +46,7 @@ func TestReporterIsQuietWhenNothingIsDropped(t *testing.T) {
 func TestReporterNamesReasonAndStranger(t *testing.T) {
 	lines := reported(t, func(s *Switch) {
 		s.stranger.Store(0xc0a80063)
-		s.in.publish(&Direction{Received: 3, Drops: [NumReasons]uint64{NotAPeer: 2, ShortDatagram: 1}})
+		s.lanes[0].in.publish(&Direction{Received: 3, Drops: [NumReasons]uint64{NotAPeer: 2, ShortDatagram: 1}})
 		time.Sleep(1500 * time.Millisecond)
 	})
 	for _, want := range []string{"in/short-datagram+1", "in/not-a-peer+2", "stranger=192.168.0.99"} {
@@ -60,9 +60,9 @@ func TestReporterNamesReasonAndStranger(t *testing.T) {
 func TestReporterForgetsTheStranger(t *testing.T) {
 	lines := reported(t, func(s *Switch) {
 		s.stranger.Store(0xc0a80063)
-		s.in.publish(&Direction{Received: 1, Drops: [NumReasons]uint64{NotAPeer: 1}})
+		s.lanes[0].in.publish(&Direction{Received: 1, Drops: [NumReasons]uint64{NotAPeer: 1}})
 		time.Sleep(time.Minute)
-		s.in.publish(&Direction{Received: 1, Drops: [NumReasons]uint64{WrongMAC: 1}})
+		s.lanes[0].in.publish(&Direction{Received: 1, Drops: [NumReasons]uint64{WrongMAC: 1}})
 		time.Sleep(time.Minute)
 	})
 	if len(lines) != 2 || strings.Contains(lines[1], "stranger") {
@@ -75,7 +75,7 @@ func TestReporterForgetsTheStranger(t *testing.T) {
 func TestReporterIsBounded(t *testing.T) {
 	lines := reported(t, func(s *Switch) {
 		for range 3600 {
-			s.in.publish(&Direction{Received: 1000, Drops: [NumReasons]uint64{NotAPeer: 1000}})
+			s.lanes[0].in.publish(&Direction{Received: 1000, Drops: [NumReasons]uint64{NotAPeer: 1000}})
 			time.Sleep(time.Second)
 		}
 	})

@@ -15,10 +15,25 @@ import (
 type Direction struct {
 	Received, ReceivedBytes   uint64
 	Delivered, DeliveredBytes uint64
-	Drops                     [NumReasons]uint64
+	// Whole is how many of the delivered frames went out by the Uplink.
+	Whole uint64
+	Drops [NumReasons]uint64
 	// Flagged counts the frames that a check set to Log would have dropped.
 	// They went on, and count as what became of them.
 	Flagged [NumReasons]uint64
+}
+
+// add adds o to d.
+func (d *Direction) add(o Direction) {
+	d.Received += o.Received
+	d.ReceivedBytes += o.ReceivedBytes
+	d.Delivered += o.Delivered
+	d.DeliveredBytes += o.DeliveredBytes
+	d.Whole += o.Whole
+	for r := range d.Drops {
+		d.Drops[r] += o.Drops[r]
+		d.Flagged[r] += o.Flagged[r]
+	}
 }
 
 // Dropped returns the sum of all drops.
@@ -52,10 +67,6 @@ type Stats struct {
 	Out   Direction // from the TAP to the underlay
 	In    Direction // from the underlay to the TAP
 	Peers []PeerStats
-
-	// SocketOverflows counts the datagrams that found the receive socket full,
-	// before the switch could see them (the kernel's own count).
-	SocketOverflows uint64
 }
 
 // Peer is one remote VTEP and the overlay subnet behind it.

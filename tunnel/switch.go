@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"runtime"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -26,8 +26,9 @@ type Config struct {
 	Subnet    netip.Prefix // our own overlay subnet
 	MTU       int          // of the TAP: the largest inner IP packet
 	GBP       bool         // accept the bits of Group Based Policy in received headers
-	Port      Port
-	Underlay  Underlay
+	Lanes     []Lane       // one or more
+	Uplink    Uplink       // nil: super-frames are cut here
+	Coalesce  bool         // join received segments of a flow into super-frames, where the TAP takes them
 	Checks    Checks
 	Log       *slog.Logger // nil discards
 }
@@ -38,10 +39,13 @@ type Switch struct {
 	header  vxlan.Header
 	buffers *buffer.Pool // of the memory that frames are read into
 	table   atomic.Pointer[table]
-	out, in ledger
+	lanes   []laneLedgers // of Config.Lanes, in their order
 	// stranger is the last sender that was no peer, for the log.
 	stranger atomic.Uint32
 }
+
+// laneLedgers are the counters of one lane.
+type laneLedgers struct{ out, in ledger }
 
 // New checks c and returns a switch without peers that does nothing before
 // Run.
@@ -53,8 +57,8 @@ func New(c Config) (*Switch, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case c.Port == nil || c.Underlay == nil:
-		return nil, errors.New("a switch needs a port and an underlay")
+	case len(c.Lanes) == 0 || slices.ContainsFunc(c.Lanes, func(l Lane) bool { return l.Port == nil || l.Underlay == nil }):
+		return nil, errors.New("a switch needs at least one lane, with a port and an underlay each")
 	case c.MAC.IsZero() || c.MAC.IsMulticast() || c.RouterMAC.IsZero() || c.RouterMAC.IsMulticast():
 		return nil, fmt.Errorf("VTEP MAC %s and router MAC %s must be unicast", c.MAC, c.RouterMAC)
 	case !c.Subnet.Addr().Is4():
@@ -65,8 +69,8 @@ func New(c Config) (*Switch, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Switch{Config: c, header: header, buffers: buffers}
-	s.table.Store(newTable(nil, nil))
+	s := &Switch{Config: c, header: header, buffers: buffers, lanes: make([]laneLedgers, len(c.Lanes))}
+	s.SetPeers(nil)
 	return s, nil
 }
 
@@ -74,52 +78,44 @@ func New(c Config) (*Switch, error) {
 // batch; frames are neither lost nor held up. One goroutine at a time may call
 // it. Of two peers with one subnet the later wins.
 func (s *Switch) SetPeers(peers []Peer) {
-	s.table.Store(newTable(peers, s.table.Load()))
+	t := newTable(peers, s.table.Load())
+	if s.Uplink != nil {
+		t.addOuter(s.Uplink.Endpoint(), s.header, s.buffers)
+	}
+	s.table.Store(t)
 }
 
 // Stats returns a snapshot of all counters. Both directions are balanced.
 // Anyone may call it.
 func (s *Switch) Stats() Stats {
-	return Stats{
-		Out:             s.out.snapshot(),
-		In:              s.in.snapshot(),
-		Peers:           s.table.Load().stats(),
-		SocketOverflows: s.Underlay.Overflows(),
+	st := Stats{Peers: s.table.Load().stats()}
+	for i := range s.lanes {
+		st.Out.add(s.lanes[i].out.snapshot())
+		st.In.add(s.lanes[i].in.snapshot())
 	}
+	return st
 }
 
-// Run moves frames until ctx ends, and then returns nil, or until the TAP or
-// the socket fails for good. Frames that were read before the end are
-// delivered. It closes neither Port nor Underlay, and may be called once.
+// Run moves frames until ctx ends, and then returns nil, or until the TAP or a
+// socket fails for good. Frames that were read before the end are delivered. It
+// closes nothing of Config, and may be called once.
 func (s *Switch) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	out, in := newOutLoop(s), newInLoop(s)
-	defer s.buffers.Put(out.frames)
-	g.Go(func() error { return loop(out.batch) })
-	g.Go(func() error { return loop(in.batch) })
+	lanes := make([]*lane, len(s.Lanes))
+	for i := range lanes {
+		lanes[i] = &lane{Lane: s.Lanes[i], out: newOutLoop(s, i), in: newInLoop(s, i)}
+		defer s.buffers.Put(lanes[i].out.frames)
+		for _, f := range lanes[i].threads() {
+			g.Go(f)
+		}
+	}
 	g.Go(func() error { return newReporter(s).run(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
-		s.Port.Interrupt()
-		s.Underlay.Interrupt()
+		for _, l := range lanes {
+			l.interrupt()
+		}
 		return nil
 	})
 	return g.Wait()
-}
-
-// loop moves one batch after another on a thread of its own until it is
-// interrupted. A batch sleeps when nothing is queued, takes what is there when
-// it wakes, and never waits for more.
-func loop(batch func() error) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	for {
-		err := batch()
-		if errors.Is(err, ErrInterrupted) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }

@@ -152,8 +152,9 @@ func (u *fakeUnderlay) Receive(d []Datagram, _ bool) (int, error) {
 func (u *fakeUnderlay) Send(messages []Message) {
 	for i := range messages {
 		m := &messages[i]
-		m.Err = u.refuse
+		m.Lost, m.Err = 0, u.refuse
 		if m.Err != nil {
+			m.Lost = ^uint64(0)
 			continue
 		}
 		for j, s := range m.Segments {
@@ -166,9 +167,9 @@ func (u *fakeUnderlay) Send(messages []Message) {
 	}
 }
 
-func (u *fakeUnderlay) MaxSegments() int  { return u.maxSegments }
-func (u *fakeUnderlay) Overflows() uint64 { return 7 }
-func (u *fakeUnderlay) Interrupt()        { u.once.Do(func() { close(u.stop) }) }
+func (u *fakeUnderlay) SourcePort(uint32) uint16 { return 50000 }
+func (u *fakeUnderlay) MaxSegments() int         { return u.maxSegments }
+func (u *fakeUnderlay) Interrupt()               { u.once.Do(func() { close(u.stop) }) }
 
 // run moves all that the two ends have through a switch and returns its Stats.
 func run(t *testing.T, p *fakePort, u *fakeUnderlay, edit func(*Config)) Stats {
@@ -179,7 +180,7 @@ func run(t *testing.T, p *fakePort, u *fakeUnderlay, edit func(*Config)) Stats {
 		if u.maxSegments == 0 {
 			u.maxSegments = 63
 		}
-		c := Config{VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Port: p, Underlay: u}
+		c := Config{VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Lanes: []Lane{{Port: p, Underlay: u}}, Coalesce: true}
 		if edit != nil {
 			edit(&c)
 		}
@@ -253,8 +254,9 @@ func TestNewRefuses(t *testing.T) {
 		edit func(*Config)
 	}{
 		{"a VNI of 25 bits", func(c *Config) { c.VNI = 1 << 24 }},
-		{"no port", func(c *Config) { c.Port = nil }},
-		{"no underlay", func(c *Config) { c.Underlay = nil }},
+		{"no lane", func(c *Config) { c.Lanes = nil }},
+		{"no port", func(c *Config) { c.Lanes[0].Port = nil }},
+		{"no underlay", func(c *Config) { c.Lanes[0].Underlay = nil }},
 		{"no VTEP MAC", func(c *Config) { c.MAC = ether.MAC{} }},
 		{"a multicast router MAC", func(c *Config) { c.RouterMAC[0] = 1 }},
 		{"an IPv6 subnet", func(c *Config) { c.Subnet = netip.MustParsePrefix("fd00::/64") }},
@@ -262,7 +264,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := Config{VNI: 1, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Port: &fakePort{}, Underlay: &fakeUnderlay{}}
+			c := Config{VNI: 1, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Lanes: []Lane{{Port: &fakePort{}, Underlay: &fakeUnderlay{}}}}
 			tt.edit(&c)
 			if _, err := New(c); err == nil {
 				t.Error("got no error")
@@ -273,7 +275,7 @@ func TestNewRefuses(t *testing.T) {
 
 // A peer that stays keeps its counts, whatever else of it changes.
 func TestTrafficOutlivesTheTable(t *testing.T) {
-	s, err := New(Config{VNI: 1, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Port: &fakePort{}, Underlay: &fakeUnderlay{}})
+	s, err := New(Config{VNI: 1, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Lanes: []Lane{{Port: &fakePort{}, Underlay: &fakeUnderlay{}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,9 @@ import (
 	"sync/atomic"
 
 	"github.com/gaissmai/bart"
+
+	"vxtap/encap/buffer"
+	"vxtap/encap/vxlan"
 )
 
 // table is the forwarding table of a segment. It is never changed: a change of
@@ -20,6 +23,7 @@ type table struct {
 // peer is one peer of a table. The traffic outlives the table.
 type peer struct {
 	Peer
+	outer   *vxlan.Outer // for the Uplink, else nil
 	traffic *traffic
 }
 
@@ -41,6 +45,16 @@ func newTable(peers []Peer, old *table) *table {
 		t.peers = append(t.peers, e)
 	}
 	return t
+}
+
+// addOuter gives every peer its outer headers. One that cannot have any does
+// without: its super-frames are cut.
+func (t *table) addOuter(e vxlan.Endpoint, header vxlan.Header, buffers *buffer.Pool) {
+	buf := buffers.Get()
+	defer buffers.Put(buf)
+	for _, p := range t.peers {
+		p.outer, _ = vxlan.NewOuter(e, p.VTEP, header, buf)
+	}
 }
 
 func (t *table) trafficOf(subnet netip.Prefix) *traffic {

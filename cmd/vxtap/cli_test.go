@@ -47,7 +47,7 @@ func TestUsageErrors(t *testing.T) {
 		{name: "public address that nobody can reach", args: "-public-ip=0.0.0.0", want: "-public-ip: 0.0.0.0 is no address at which other hosts could reach this one"},
 		{name: "pattern that is none", args: "-iface-regex=eth[", want: "-iface-regex: error parsing regexp: missing closing ]: `[`"},
 		{name: "unknown policy", args: "-source-check=lax", want: `-source-check: "lax" is not one of strict, log, off`},
-		{name: "unknown offload mode", args: "-offload=on", want: `-offload: "on" is not one of auto, off`},
+		{name: "unknown offload mode", args: "-offload=on", want: `-offload: "on" is not one of auto, off, csum, tso, uso, udp-segment, udp-gro, coalesce`},
 		{name: "unknown log format", args: "-log-format=xml", want: `-log-format: "xml" is not one of text, json`},
 		{name: "log level that is no number", args: "-v=debug", want: `-v: "debug" is not a whole number of 0 or more`},
 		{name: "port out of range", args: "-healthz-port=65536", want: `-healthz-port: "65536" is not a whole number from 0 to 65535`},
@@ -62,7 +62,11 @@ func TestUsageErrors(t *testing.T) {
 		{name: "Kubernetes", args: "-kube-subnet-mgr", want: "-kube-subnet-mgr: leases come from etcd only, so far: leave it out and set -etcd-endpoints"},
 		{name: "bad number in the environment", env: "VXTAP_HEALTHZ_PORT=http", want: `VXTAP_HEALTHZ_PORT: "http" is not a whole number from 0 to 65535`},
 		{name: "bad switch in the environment", env: "FLANNELD_IP_MASQ=ja", want: `FLANNELD_IP_MASQ: "ja" is not true or false`},
-		{name: "two faults", args: "-offload=on -v=x", want: `-offload: "on" is not one of auto, off; -v: "x" is not a whole number of 0 or more`},
+		{name: "a mixed list of offloads", args: "-offload=csum,-tso", want: `-offload: "csum,-tso" has names with and without a minus sign: list what to use, or what not to use`},
+		{name: "super-frames without checksums", args: "-offload=tso", want: `-offload: "tso" has super-frames without csum, which the kernel gives no one: add csum`},
+		{name: "no queue", args: "-queues=0", want: `-queues: "0" is neither auto nor a whole number from 1 to 64`},
+		{name: "unknown path", args: "-tx-path=fast", want: `-tx-path: "fast" is not one of auto, udp, uplink`},
+		{name: "two faults", args: "-offload=on -v=x", want: `-offload: "on" is not one of auto, off, csum, tso, uso, udp-segment, udp-gro, coalesce; -v: "x" is not a whole number of 0 or more`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

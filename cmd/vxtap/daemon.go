@@ -83,7 +83,7 @@ func (d *daemon) state() phase {
 // fails for good. Whatever it set up is gone when it returns, but for the
 // lease and the subnet file, which are this host's the next time as well.
 func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
-	makeRoomForLoops()
+	makeRoomForLoops(max(2, s.queues)) // without offloads one queue has two
 	if err := host.Preflight(); err != nil {
 		return err
 	}
@@ -116,13 +116,13 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 }
 
 // makeRoomForLoops gives the Go scheduler one processor more for each of the
-// switch's two loops. A loop is a thread that sleeps in system calls; when it
-// wakes it needs a processor of the scheduler's at once, and with as many as
-// there are cores it often has to wait for another goroutine to give one up.
-// Measured on 2 cores: a fifth more throughput.
-func makeRoomForLoops() {
+// switch's loops. A loop is a thread that sleeps in system calls; when it wakes
+// it needs a processor of the scheduler's at once, and with as many as there
+// are cores it often has to wait for another goroutine to give one up. Measured
+// on 2 cores, with a loop for each direction: a fifth more throughput.
+func makeRoomForLoops(loops int) {
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 2)
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + loops)
 	}
 }
 

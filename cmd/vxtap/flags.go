@@ -2,7 +2,11 @@
 
 package main
 
-import "github.com/urfave/cli/v2"
+import (
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
 
 // The daemon's flags have flanneld's names, defaults and meaning (flannel,
 // main.go); the ones of ours are marked so. All values are text here:
@@ -49,7 +53,9 @@ func tunnelFlags() []cli.Flag {
 		textsFlag("iface-regex", "`PATTERN` of its address or name; may be repeated; used where no -iface is given"),
 		textFlag("iface-can-reach", "", "take the interface on the way to this `ADDRESS`; used where neither of the above is given"),
 		textFlag("public-ip", "", "`ADDRESS` at which other hosts reach this one (default: the outside interface's)"),
-		textFlag("offload", "auto", "`MODE` auto uses what the kernel offers for speed, off moves every frame singly (ours)"),
+		textFlag("offload", "auto", "`WHAT` of the kernel's offers to use: auto is all, off moves every frame singly; or names separated by commas, those to use or, each with a minus sign, those not to use: "+strings.Join(offloadNames[:], ", ")+" (ours)"),
+		textFlag("queues", "auto", "`NUMBER` of TAP queues and receiving sockets, each with a thread; auto is half the cores, at most 8 (ours)"),
+		textFlag("tx-path", "auto", "`PATH` of super-frames: udp cuts them for UDP sockets, uplink hands them whole to the host's stack (Linux 6.17), auto takes uplink where the host lets them pass (ours)"),
 		textFlag("source-check", "strict", "`POLICY` for datagrams from an address that no host has leased with: strict drops them, log lets them pass and says so, off does not look (ours)"),
 		textFlag("inner-source-check", "strict", "`POLICY` for frames whose inner source is not in the sender's subnet: strict, log or off (ours)"),
 	}

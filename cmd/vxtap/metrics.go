@@ -30,6 +30,7 @@ const (
 	metricReady           = "vxtap_ready"
 	metricSocketOverflows = "vxtap_socket_overflows_total"
 	metricTAPOverflows    = "vxtap_tap_overflows_total"
+	metricWhole           = "vxtap_whole_super_frames_total"
 	metricBuildInfo       = "vxtap_build_info"
 )
 
@@ -77,6 +78,7 @@ func newStatusCollector(status func(time.Time) Status) *statusCollector {
 	add(metricReady, "Whether frames are being forwarded and the lease is held.")
 	add(metricSocketOverflows, "Datagrams that found the socket's buffer full.")
 	add(metricTAPOverflows, "Frames that found the TAP's queue full.")
+	add(metricWhole, "Super-frames that left whole, through the host's own stack.")
 	add(metricBuildInfo, "Always 1; the labels tell the build.", "version", "goversion")
 	return c
 }
@@ -111,6 +113,7 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(metricRejectedKeys, float64(len(s.Rejected)))
 	counter(metricSocketOverflows, s.SocketOverflows)
 	counter(metricTAPOverflows, s.TAPOverflows)
+	counter(metricWhole, s.TXPath.Frames)
 	collectDirection(counter, directionOut, s.Out)
 	collectDirection(counter, directionIn, s.In)
 	for _, p := range s.Peers {

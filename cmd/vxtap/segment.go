@@ -23,6 +23,7 @@ import (
 	"vxtap/tunnel/host"
 	"vxtap/tunnel/tap"
 	"vxtap/tunnel/underlay"
+	"vxtap/tunnel/uplink"
 )
 
 // segment is one VNI on this host for as long as its subnet and the network
@@ -37,6 +38,8 @@ type segment struct {
 
 	underlay *underlay.Conn
 	tap      *tap.Device
+	whole    *uplink.Device // nil: super-frames are cut here, and noUplink says why
+	noUplink string
 	admin    *adminServer
 	sw       *tunnel.Switch
 
@@ -75,6 +78,7 @@ func openSegment(ctx context.Context, d *daemon, config lease.Config, made lease
 		s.chooseMAC,
 		s.openUnderlay,
 		s.openTAP,
+		s.openUplink,
 		s.openAdmin,
 		s.acquire,
 		s.openSwitch,
@@ -137,30 +141,6 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 	return nil
 }
 
-func (s *segment) openUnderlay(context.Context) error {
-	conn, err := underlay.Open(underlay.Config{
-		Local:   netip.AddrPortFrom(s.d.uplink.Addr, s.config.Backend.Port),
-		Offload: s.d.offload,
-		Log:     s.log,
-	})
-	if err != nil {
-		return err
-	}
-	s.underlay = conn
-	s.closers = append(s.closers, conn.Close)
-	return nil
-}
-
-func (s *segment) openTAP(context.Context) error {
-	dev, err := tap.Open(tap.Config{Name: s.device, MAC: s.mac, Offload: s.d.offload})
-	if err != nil {
-		return err
-	}
-	s.tap = dev
-	s.closers = append(s.closers, dev.Close)
-	return nil
-}
-
 // openAdmin comes after the TAP: only one process can have the device, so only
 // one can be putting its socket there. It is served at once: getting the lease
 // may take as long as etcd is away, and that is when somebody asks.
@@ -211,23 +191,27 @@ func created(held, own lease.Lease) bool {
 }
 
 func (s *segment) openSwitch(context.Context) error {
-	sw, err := tunnel.New(tunnel.Config{
+	lanes, err := s.lanes()
+	if err != nil {
+		return err
+	}
+	c := tunnel.Config{
 		VNI:       s.config.Backend.VNI,
 		MAC:       s.mac,
 		RouterMAC: routerMAC(s.mac),
 		Subnet:    s.own.Load().Subnet,
 		MTU:       s.mtu,
 		GBP:       s.config.Backend.GBP,
-		Port:      s.tap,
-		Underlay:  s.underlay,
+		Lanes:     lanes,
+		Coalesce:  s.d.offload.coalesce,
 		Checks:    s.d.checks,
 		Log:       s.log,
-	})
-	if err != nil {
-		return err
 	}
-	s.sw = sw
-	return nil
+	if s.whole != nil { // a nil *uplink.Device would be a tunnel.Uplink
+		c.Uplink = s.whole
+	}
+	s.sw, err = tunnel.New(c)
+	return err
 }
 
 // routerMAC returns the MAC of the gateway, which only this host's kernel and
@@ -276,6 +260,10 @@ func (s *segment) run(ctx context.Context) error {
 	g.Go(func() error { return s.hold(ctx) })
 	g.Go(func() error { report(ctx, s.log, s.news, s.view.Load); return nil })
 	g.Go(func() error { return s.admin.wait(ctx) })
+	if s.whole != nil {
+		g.Go(func() error { return s.whole.Run(ctx) })
+		g.Go(func() error { return host.Changes(ctx, s.whole.Again) })
+	}
 	return g.Wait()
 }
 
@@ -283,7 +271,11 @@ func (s *segment) run(ctx context.Context) error {
 // frames have somewhere to go: the daemon is ready then, and not before.
 func (s *segment) publish(all lease.Snapshot) {
 	now := all.Select(s.config, *s.own.Load())
-	s.sw.SetPeers(peersOf(now))
+	peers := peersOf(now)
+	s.sw.SetPeers(peers)
+	if s.whole != nil {
+		s.whole.SetPeers(peers)
+	}
 	s.view.Store(&now)
 	select {
 	case s.news <- struct{}{}:
@@ -292,7 +284,7 @@ func (s *segment) publish(all lease.Snapshot) {
 	s.first.Do(func() {
 		s.d.ready()
 		s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.mac,
-			"mtu", s.mtu, "peers", len(now.Peers), "offloads", slices.Concat(s.tap.Offloads(), s.underlay.Offloads()))
+			"mtu", s.mtu, "peers", len(now.Peers), "queues", s.queues(), "offloads", s.offloadList())
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,7 +30,9 @@ type settings struct {
 	etcd        etcd.Config // Password is a secret: nothing logs or shows settings whole
 	uplink      host.Choice
 	publicIP    netip.Addr // zero: the uplink's
-	offload     bool
+	offload     offloads
+	queues      int    // of the TAP, and receiving sockets
+	txPath      string // txAuto, txUDP or txUplink
 	checks      tunnel.Checks
 	subnetFile  string
 	renewMargin time.Duration
@@ -53,7 +56,9 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 	}
 	s := settings{
 		etcd:        r.etcd(),
-		offload:     r.choice("offload", "auto", "off") == "auto",
+		offload:     r.offloads(),
+		queues:      r.queues(),
+		txPath:      r.choice("tx-path", txAuto, txUDP, txUplink),
 		checks:      tunnel.Checks{Source: r.policy("source-check"), InnerSource: r.policy("inner-source-check")},
 		subnetFile:  r.notEmpty("subnet-file"),
 		renewMargin: time.Duration(r.number("subnet-lease-renew-margin", 1, 1439)) * time.Minute,
@@ -152,6 +157,25 @@ func (r *reader) choice(name string, words ...string) string {
 		r.fault(name, "%q is not one of %s", v, strings.Join(words, ", "))
 	}
 	return v
+}
+
+func (r *reader) offloads() offloads {
+	o, err := parseOffloads(r.text("offload"))
+	if err != nil {
+		r.fault("offload", "%w", err)
+	}
+	return o
+}
+
+func (r *reader) queues() int {
+	if r.text("queues") == "auto" {
+		return defaultQueues(runtime.NumCPU())
+	}
+	n, err := strconv.Atoi(r.text("queues"))
+	if err != nil || n < 1 || n > maxQueues {
+		r.fault("queues", "%q is neither auto nor a whole number from 1 to %d", r.text("queues"), maxQueues)
+	}
+	return n
 }
 
 func (r *reader) policy(name string) tunnel.Policy {

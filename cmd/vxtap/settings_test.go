@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -24,7 +25,9 @@ func TestSettings(t *testing.T) {
 	defaults := func(change func(*settings)) settings {
 		s := settings{
 			etcd:        etcd.Config{Endpoints: []string{"http://127.0.0.1:4001", "http://127.0.0.1:2379"}, Prefix: "/coreos.com/network"},
-			offload:     true,
+			offload:     allOffloads(),
+			queues:      defaultQueues(runtime.NumCPU()),
+			txPath:      txAuto,
 			subnetFile:  "/run/flannel/subnet.env",
 			renewMargin: time.Hour,
 			forward:     true,
@@ -45,7 +48,7 @@ func TestSettings(t *testing.T) {
 				"-etcd-endpoints=https://a:2379, https://b:2379/", "--etcd-prefix", "/net", "-etcd-cafile=ca", "-etcd-certfile=crt", "-etcd-keyfile=key",
 				"-etcd-username=me", "-etcd-password= s3cret ", "-public-ip=192.0.2.7", "-iface=eth0", "-iface=eth1", "-iface-regex=^(a,b)", "-iface-can-reach=192.0.2.1",
 				"-subnet-file=/s", "-subnet-lease-renew-margin=1439", "-ip-masq", "-run-dir=/r", "-healthz-ip=::1", "-healthz-port=8080",
-				"-offload=off", "-source-check=log", "-inner-source-check=off", "-v=10", "-log-format=json",
+				"-offload=off", "-queues=3", "-tx-path=udp", "-source-check=log", "-inner-source-check=off", "-v=10", "-log-format=json",
 			}, nil,
 			settings{
 				etcd: etcd.Config{
@@ -56,7 +59,7 @@ func TestSettings(t *testing.T) {
 					Names: []string{"eth0", "eth1"}, Patterns: []*regexp.Regexp{regexp.MustCompile("^(a,b)")},
 					CanReach: netip.MustParseAddr("192.0.2.1"), PublicIP: netip.MustParseAddr("192.0.2.7"),
 				},
-				publicIP: netip.MustParseAddr("192.0.2.7"), checks: tunnel.Checks{Source: tunnel.Log, InnerSource: tunnel.Off},
+				publicIP: netip.MustParseAddr("192.0.2.7"), queues: 3, txPath: txUDP, checks: tunnel.Checks{Source: tunnel.Log, InnerSource: tunnel.Off},
 				subnetFile: "/s", renewMargin: 1439 * time.Minute, ipMasq: true, forward: true, runDir: "/r",
 				health: netip.MustParseAddrPort("[::1]:8080"), debug: true, logJSON: true,
 			},
@@ -86,7 +89,7 @@ func TestSettings(t *testing.T) {
 		})},
 	}
 	compare := []cmp.Option{
-		cmp.AllowUnexported(settings{}),
+		cmp.AllowUnexported(offloads{}, settings{}),
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 		cmp.Comparer(func(a, b *regexp.Regexp) bool { return a.String() == b.String() }),

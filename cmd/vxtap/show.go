@@ -130,7 +130,13 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	if s.Lease.Conflict != "" {
 		row("conflict", "%s", s.Lease.Conflict)
 	}
-	row("offloads", "TAP %s; UDP %s", words(s.Offloads.TAP), words(s.Offloads.UDP))
+	row("offloads", "TAP %s; UDP %s; queues %d", words(s.Offloads.TAP), words(s.Offloads.UDP), s.Queues)
+	switch {
+	case s.TXPath.InUse == txUplink:
+		row("super-frames", "leave whole by %s", s.TXPath.Device)
+	case s.TXPath.Reason != "":
+		row("super-frames", "are cut here: %s", s.TXPath.Reason)
+	}
 	row("checks", "source %s, inner source %s", s.Checks.Source, s.Checks.InnerSource)
 	row("daemon", "%s, pid %d, up %s", s.Version, s.PID, duration(time.Duration(s.Uptime*float64(time.Second))))
 	fmt.Fprintln(b, t.Render())

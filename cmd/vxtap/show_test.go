@@ -30,6 +30,8 @@ func busyStatus() Status {
 		VTEP: netip.MustParseAddr("203.0.113.9"), Port: 8472, MAC: ether.MAC{0x02, 0, 0, 0, 0, 1}, MTU: 1450,
 		Interface: "eth0", Address: netip.MustParseAddr("192.168.64.3"),
 		Offloads: OffloadsStatus{TAP: []string{"csum", "tso4", "tso6", "ecn"}, UDP: []string{"udp-segment", "udp-gro"}},
+		Queues:   2,
+		TXPath:   TXPathStatus{Configured: "auto", InUse: "uplink", Device: "vxup.1", Frames: 12},
 		Checks:   ChecksStatus{Source: "strict", InnerSource: "log"},
 		Lease:    LeaseStatus{State: leaseHeld, Key: "subnets/10.5.72.0-24", Expires: &expires, Left: 83520, Conflict: "somebody with our address writes our key"},
 		Etcd: EtcdStatus{
@@ -62,7 +64,8 @@ func TestShowStatus(t *testing.T) {
 	down.Peers, down.Rejected, down.OtherBackend = nil, nil, 0
 	down.Etcd.Connected, down.Etcd.LastContact = false, nil
 	down.Lease.State, down.Lease.Expires, down.Lease.Left = leaseReserved, nil, 0
-	down.Offloads = OffloadsStatus{}
+	down.Offloads, down.Queues = OffloadsStatus{}, 1
+	down.TXPath = TXPathStatus{Configured: "auto", InUse: "udp", Reason: "the kernel has no TUN_F_UDP_TUNNEL_GSO"}
 	starting := down
 	starting.State, starting.Subnet, starting.Lease = string(phaseStarting), netip.Prefix{}, LeaseStatus{}
 	starting.Out, starting.In, starting.SocketOverflows, starting.TAPOverflows = DirectionStatus{}, DirectionStatus{}, 0, 0

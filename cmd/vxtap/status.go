@@ -33,6 +33,8 @@ type Status struct {
 	Interface string         `json:"interface"` // that carries the tunnel
 	Address   netip.Addr     `json:"address"`   // that it is bound to; not VTEP behind NAT
 	Offloads  OffloadsStatus `json:"offloads"`
+	Queues    int            `json:"queues"` // of the TAP, each with a thread
+	TXPath    TXPathStatus   `json:"tx_path"`
 	Checks    ChecksStatus   `json:"checks"`
 
 	Lease LeaseStatus `json:"lease"`
@@ -53,6 +55,15 @@ type Status struct {
 type OffloadsStatus struct {
 	TAP []string `json:"tap"` // "csum", "tso4", "tso6", "ecn", "uso4", "uso6"
 	UDP []string `json:"udp"` // "udp-segment", "udp-gro"
+}
+
+// TXPathStatus says which way super-frames leave.
+type TXPathStatus struct {
+	Configured string `json:"configured"` // "auto", "udp" or "uplink"
+	InUse      string `json:"in_use"`     // "udp" or "uplink"
+	Device     string `json:"device"`     // of the uplink TAP; "" if there is none
+	Reason     string `json:"reason"`     // why it is "udp", "" if it is not
+	Frames     uint64 `json:"frames"`     // super-frames that left whole
 }
 
 // ChecksStatus says how strict the switch is: "strict", "log" or "off".
@@ -134,6 +145,7 @@ func (d *daemon) status(now time.Time) Status {
 	// [] and {} in JSON, not null.
 	s.Peers, s.Rejected = []PeerStatus{}, []RejectedKey{}
 	s.Offloads = offloadsStatus(nil, nil)
+	s.TXPath = TXPathStatus{Configured: d.txPath, InUse: txUDP}
 	s.Out, s.In = directionStatus(&tunnel.Direction{}), directionStatus(&tunnel.Direction{})
 	d.withSegment(func(seg *segment) {
 		if seg != nil {
@@ -192,12 +204,15 @@ func (s *Status) addSegment(seg *segment) {
 	s.addPlan(seg)
 	s.addLease(seg)
 	s.Offloads = offloadsStatus(seg.tap.Offloads(), seg.underlay.Offloads())
+	s.Queues = seg.queues()
 
 	st := seg.sw.Stats()
+	s.TXPath = seg.txPathStatus(st.Out.Whole)
 	s.Out, s.In = directionStatus(&st.Out), directionStatus(&st.In)
-	s.SocketOverflows = st.SocketOverflows
-	// The switch cannot know this one: the kernel keeps it with the device. A
-	// device that has just gone has no number, and no frames either.
+	// The switch cannot know these: the kernel keeps them with the sockets and
+	// the device. A device that has just gone has no number, and no frames
+	// either.
+	s.SocketOverflows = seg.underlay.Overflows()
 	s.TAPOverflows, _ = host.TXDropped(seg.device)
 	for _, p := range st.Peers {
 		s.Peers = append(s.Peers, PeerStatus{
@@ -211,6 +226,19 @@ func (s *Status) addSegment(seg *segment) {
 	for _, r := range view.Rejected {
 		s.Rejected = append(s.Rejected, RejectedKey{Key: r.Key, Reason: r.Reason})
 	}
+}
+
+func (s *segment) txPathStatus(frames uint64) TXPathStatus {
+	p := TXPathStatus{Configured: s.d.txPath, InUse: txUDP, Reason: s.noUplink, Frames: frames}
+	if s.whole == nil {
+		return p
+	}
+	p.Device = s.whole.Name
+	open, reason := s.whole.State()
+	if p.Reason = reason; open {
+		p.InUse = txUplink
+	}
+	return p
 }
 
 // offloadsStatus makes [] in JSON of what is nil, not null.

@@ -39,7 +39,7 @@ func (s Segment) Len() int { return len(s.Header) + len(s.Payload) }
 //
 // Split allocates nothing as long as dst has capacity.
 func Split(dst []Segment, a *Arena, prefix []byte, v *packet.View, h virtio.Header) ([]Segment, Fault) {
-	if fault := checkSuper(v, h); fault != None {
+	if fault := CheckSuper(v, h); fault != None {
 		return dst, fault
 	}
 	payload, size := v.Frame[v.Payload:v.L4+v.L4Len()], int(h.GSOSize)
@@ -65,10 +65,11 @@ func Split(dst []Segment, a *Arena, prefix []byte, v *packet.View, h virtio.Head
 	return dst, None
 }
 
-// checkSuper compares what the virtio header says with the frame. NEEDS_CSUM
+// CheckSuper compares what the virtio header says with the frame, and returns
+// BadType, BadSize or BadCsumStart for one that is no sound super-frame. NEEDS_CSUM
 // is demanded with every super-frame by virtio 1.2, section 5.1.6.2; one
 // without would have a checksum that nobody has verified.
-func checkSuper(v *packet.View, h virtio.Header) Fault {
+func CheckSuper(v *packet.View, h virtio.Header) Fault {
 	typ := superType(v)
 	if typ == virtio.GSONone || (h.GSOType != typ && h.GSOType != typ|virtio.GSOECN) {
 		return BadType

@@ -103,7 +103,7 @@ func owners() []owner {
 		{"vxtap/cmd/vxtap", []string{"cmd"}, "nothing below cmd knows a program"},
 		{
 			"golang.org/x/sys",
-			[]string{"tunnel/tap", "tunnel/underlay", "tunnel/host", "cmd/vxlab/netns"},
+			[]string{"tunnel/tap", "tunnel/underlay", "tunnel/uplink", "tunnel/poll", "tunnel/host", "cmd/vxlab/netns"},
 			"one room for each kind of thing the kernel does for us keeps the rest portable",
 		},
 		{

@@ -5,6 +5,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -27,6 +28,15 @@ func CheckFree(device string, port uint16, local netip.Addr) error { return unsu
 
 // Apply reports that this platform is not supported yet.
 func Apply(Plan) error { return unsupported() }
+
+// AdmitUplink reports that this platform is not supported yet.
+func AdmitUplink(device string) error { return unsupported() }
+
+// MAC reports that this platform is not supported yet.
+func MAC(device string) ([6]byte, error) { return [6]byte{}, unsupported() }
+
+// Changes reports that this platform is not supported yet.
+func Changes(context.Context, func()) error { return unsupported() }
 
 // TXDropped reports that this platform is not supported yet.
 func TXDropped(device string) (uint64, error) { return 0, unsupported() }

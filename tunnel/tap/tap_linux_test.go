@@ -38,15 +38,29 @@ func ownNamespace(t *testing.T) {
 	}
 }
 
+// everything is all that a TAP can be asked for.
+var everything = tunnel.Offloads{Csum: true, TCP4: true, TCP6: true, UDP: true}
+
+// single is a device with its only queue.
+type single struct {
+	*Device
+	tunnel.Port
+}
+
 // open opens a TAP that is up, and a packet socket on its far end.
-func open(t *testing.T, offload bool) (d *Device, far int) {
+func open(t *testing.T, offload bool) (d single, far int) {
 	t.Helper()
 	ownNamespace(t)
-	d, err := Open(Config{Name: "tap0", MAC: testMAC, Offload: offload})
+	c := Config{Name: "tap0", MAC: testMAC}
+	if offload {
+		c.Want = everything
+	}
+	dev, err := Open(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { d.Close() })
+	t.Cleanup(func() { dev.Close() })
+	d = single{dev, dev.Queues()[0]}
 	link, err := netlink.LinkByName("tap0")
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +98,7 @@ func testFrame(n int) []byte {
 	return b
 }
 
-func eachBackend(t *testing.T, f func(t *testing.T, d *Device, far int)) {
+func eachBackend(t *testing.T, f func(t *testing.T, d single, far int)) {
 	t.Helper()
 	for name, offload := range map[string]bool{"with offloads": true, "without": false} {
 		t.Run(name, func(t *testing.T) {
@@ -95,7 +109,7 @@ func eachBackend(t *testing.T, f func(t *testing.T, d *Device, far int)) {
 }
 
 func TestDevice(t *testing.T) {
-	eachBackend(t, func(t *testing.T, d *Device, _ int) {
+	eachBackend(t, func(t *testing.T, d single, _ int) {
 		ifc, err := net.InterfaceByName(d.Name())
 		if err != nil {
 			t.Fatal(err)
@@ -127,7 +141,7 @@ func TestOffloads(t *testing.T) {
 }
 
 func TestReadFrame(t *testing.T) {
-	eachBackend(t, func(t *testing.T, d *Device, far int) {
+	eachBackend(t, func(t *testing.T, d single, far int) {
 		want := testFrame(100)
 		if _, err := unix.Write(far, want); err != nil {
 			t.Fatal(err)
@@ -147,7 +161,7 @@ func TestReadFrame(t *testing.T) {
 }
 
 func TestWriteFrame(t *testing.T) {
-	eachBackend(t, func(t *testing.T, d *Device, far int) {
+	eachBackend(t, func(t *testing.T, d single, far int) {
 		want := testFrame(100)
 		if err := d.WriteFrame(virtio.Header{}, want[:20], [][]byte{want[20:50], nil, want[50:]}); err != nil {
 			t.Fatal(err)
@@ -164,7 +178,7 @@ func TestWriteFrame(t *testing.T) {
 }
 
 func TestWriteFrameRefuses(t *testing.T) {
-	eachBackend(t, func(t *testing.T, d *Device, _ int) {
+	eachBackend(t, func(t *testing.T, d single, _ int) {
 		if err := d.WriteFrame(virtio.Header{}, nil, nil); !errors.Is(err, tunnel.ErrFrame) {
 			t.Errorf("an empty frame: %v, want %v", err, tunnel.ErrFrame)
 		}
@@ -178,7 +192,7 @@ func TestWriteFrameRefuses(t *testing.T) {
 
 // A device that is down takes nothing; that costs the frame and no more.
 func TestWriteFrameToDeviceThatIsDown(t *testing.T) {
-	eachBackend(t, func(t *testing.T, d *Device, _ int) {
+	eachBackend(t, func(t *testing.T, d single, _ int) {
 		link, err := netlink.LinkByName(d.Name())
 		if err != nil {
 			t.Fatal(err)
@@ -193,7 +207,7 @@ func TestWriteFrameToDeviceThatIsDown(t *testing.T) {
 }
 
 func TestInterrupt(t *testing.T) {
-	eachBackend(t, func(t *testing.T, d *Device, _ int) {
+	eachBackend(t, func(t *testing.T, d single, _ int) {
 		done := make(chan error, 1)
 		go func() {
 			var h virtio.Header
@@ -215,7 +229,7 @@ func TestInterrupt(t *testing.T) {
 
 // Whoever floods us must not keep us from stopping.
 func TestInterruptWithFramesQueued(t *testing.T) {
-	eachBackend(t, func(t *testing.T, d *Device, far int) {
+	eachBackend(t, func(t *testing.T, d single, far int) {
 		for range 5 {
 			if _, err := unix.Write(far, testFrame(100)); err != nil {
 				t.Fatal(err)
@@ -248,7 +262,7 @@ func TestDeletedDevice(t *testing.T) {
 
 func TestNameTaken(t *testing.T) {
 	d, _ := open(t, true)
-	again, err := Open(Config{Name: d.Name(), Offload: true})
+	again, err := Open(Config{Name: d.Name(), Want: everything})
 	if err == nil {
 		again.Close()
 	}

@@ -5,157 +5,68 @@ package tap
 import (
 	"errors"
 	"fmt"
-	"strings"
-	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
-	"vxtap/encap/ether"
 	"vxtap/encap/virtio"
 	"vxtap/tunnel"
+	"vxtap/tunnel/poll"
 )
 
-const haveVnetHdr = true
-
-// Masks for TUNSETOFFLOAD, best first: the kernel refuses the whole mask when
-// it does not know one bit. USO came with Linux 6.2 and must be asked for in
-// both families at once.
-var offloadMasks = []struct {
-	bits  uintptr
-	names string
-}{
-	{unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN | unix.TUN_F_USO4 | unix.TUN_F_USO6, "csum tso4 tso6 ecn uso4 uso6"},
-	{unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN, "csum tso4 tso6 ecn"},
-	{unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6, "csum tso4 tso6"},
-	{unix.TUN_F_CSUM, "csum"},
-}
-
-// vnet is a TAP with IFF_VNET_HDR. The fields of each direction belong to the
-// one goroutine that uses it.
+// vnet is one queue of a TAP with IFF_VNET_HDR. The fields of each direction
+// belong to the one goroutine that uses it.
 type vnet struct {
-	fd    int
-	takes tunnel.Offloads
+	fd      int
+	granted *granted
+	poll    *poll.Poller // for a ReadFrame that waits
 
-	// stopped is set by Interrupt, which a reader must notice also while there
-	// is always one more frame to read.
-	stopped atomic.Bool
-
-	// Reading. poll waits for the device or for wake, an eventfd that
-	// Interrupt makes readable for good: closing a descriptor would not wake
-	// whoever is parked on it.
-	wake    int
-	poll    [2]unix.PollFd
+	// Reading.
 	readHdr [virtio.HeaderLen]byte
 	readVec [2]unix.Iovec
 
 	// Writing.
 	writeHdr [virtio.HeaderLen]byte
 	writeVec []unix.Iovec
+	refusals int // of super-frames, in a row
 }
 
-// maxPieces bounds the pieces of one written frame (UIO_MAXIOV).
-const maxPieces = 1024
+const (
+	// maxPieces bounds the pieces of one written frame (UIO_MAXIOV).
+	maxPieces = 1024
+	// manyRefusals is how many super-frames the kernel may refuse in a row
+	// before it is not asked any more. One may be at fault itself.
+	manyRefusals = 8
+)
 
-func openVnet(c Config) (*Device, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open /dev/net/tun: %w", err)
-	}
-	d, err := setUp(fd, c)
-	if err != nil {
-		unix.Close(fd)
-		return nil, err
-	}
-	return d, nil
-}
-
-func setUp(fd int, c Config) (*Device, error) {
-	ifr, err := unix.NewIfreq(c.Name)
-	if err != nil {
-		return nil, fmt.Errorf("device name %q: %w", c.Name, err)
-	}
-	// IFF_TUN_EXCL: never attach to a device that somebody else made.
-	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_TUN_EXCL)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
-		return nil, fmt.Errorf("create TAP %s: %w", c.Name, err)
-	}
-	if !c.MAC.IsZero() {
-		if err := setMAC(fd, c.Name, c.MAC); err != nil {
-			return nil, fmt.Errorf("set MAC of %s: %w", c.Name, err)
-		}
-	}
-	names := ""
-	for _, m := range offloadMasks {
-		if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, int(m.bits)); err == nil {
-			names = m.names
-			break
-		}
-	}
-	v, err := newVnet(fd, names)
+// newVnet returns the queue behind fd, which it closes.
+func newVnet(fd int, g *granted) (*vnet, error) {
+	p, err := poll.New(fd)
 	if err != nil {
 		return nil, err
 	}
-	return &Device{name: c.Name, port: v, offloads: strings.Fields(names)}, nil
-}
-
-// setMAC gives the address at once, before anyone sees the device with a
-// random one: systemd's MACAddressPolicy then leaves it alone (flannel issue
-// 1155). The structure is the kernel's struct ifreq, 40 bytes on 64-bit and 32
-// on 32-bit machines.
-func setMAC(fd int, name string, mac ether.MAC) error {
-	var req struct {
-		name   [unix.IFNAMSIZ]byte
-		family uint16
-		addr   [14]byte
-		_      [8]byte
-	}
-	copy(req.name[:], name)
-	req.family = unix.ARPHRD_ETHER
-	copy(req.addr[:], mac[:])
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCSIFHWADDR, uintptr(unsafe.Pointer(&req)))
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}
-
-func newVnet(fd int, offloads string) (*vnet, error) {
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return nil, fmt.Errorf("eventfd: %w", err)
-	}
-	v := &vnet{fd: fd, wake: wake, writeVec: make([]unix.Iovec, 0, maxPieces)}
-	for name := range strings.FieldsSeq(offloads) {
-		switch name {
-		case "csum":
-			v.takes.Csum = true
-		case "tso4":
-			v.takes.TCP4 = true
-		case "tso6":
-			v.takes.TCP6 = true
-		case "uso4":
-			v.takes.UDP = true
-		}
-	}
-	v.poll = [2]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
+	v := &vnet{fd: fd, granted: g, poll: p, writeVec: make([]unix.Iovec, 0, maxPieces)}
 	v.readVec[0].Base = &v.readHdr[0]
 	v.readVec[0].SetLen(virtio.HeaderLen)
 	return v, nil
 }
 
 // Takes implements tunnel.Port.
-func (v *vnet) Takes() tunnel.Offloads { return v.takes }
+func (v *vnet) Takes() tunnel.Offloads { return v.granted.takes() }
 
-// ReadFrame implements tunnel.Port.
+// Descriptor implements Queue.
+func (v *vnet) Descriptor() int { return v.fd }
+
+// ReadFrame implements tunnel.Port. The system calls here go past the Go
+// scheduler: the descriptor is non-blocking, and none of them sleeps.
 func (v *vnet) ReadFrame(b []byte, h *virtio.Header, wait bool) (int, error) {
 	v.readVec[1].Base = unsafe.SliceData(b)
 	v.readVec[1].SetLen(len(b))
-	if wait && v.stopped.Load() {
+	if wait && v.poll.Interrupted() {
 		return 0, tunnel.ErrInterrupted
 	}
 	for {
-		n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(v.fd), uintptr(unsafe.Pointer(&v.readVec)), 2)
+		n, _, errno := unix.RawSyscall(unix.SYS_READV, uintptr(v.fd), uintptr(unsafe.Pointer(&v.readVec)), 2)
 		switch {
 		case errno == 0 && n >= virtio.HeaderLen:
 			h.Decode(v.readHdr[:])
@@ -169,7 +80,7 @@ func (v *vnet) ReadFrame(b []byte, h *virtio.Header, wait bool) (int, error) {
 		case !wait:
 			return 0, tunnel.ErrEmpty
 		default:
-			if err := v.park(); err != nil {
+			if err := v.poll.Wait(); err != nil {
 				return 0, err
 			}
 		}
@@ -178,24 +89,6 @@ func (v *vnet) ReadFrame(b []byte, h *virtio.Header, wait bool) (int, error) {
 
 // errDeleted is what a TAP says after somebody deleted it.
 var errDeleted = fmt.Errorf("somebody deleted the TAP, start again to get a new one: %w", unix.EBADFD)
-
-// park sleeps until the device is readable or Interrupt was called.
-func (v *vnet) park() error {
-	for {
-		_, err := unix.Poll(v.poll[:], -1)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return fmt.Errorf("poll TAP: %w", err)
-		case v.poll[1].Revents != 0:
-			return tunnel.ErrInterrupted
-		case v.poll[0].Revents&unix.POLLIN == 0:
-			return errDeleted // POLLERR alone
-		}
-		return nil
-	}
-}
 
 // WriteFrame implements tunnel.Port.
 func (v *vnet) WriteFrame(h virtio.Header, head []byte, payloads [][]byte) error {
@@ -210,9 +103,12 @@ func (v *vnet) WriteFrame(h virtio.Header, head []byte, payloads [][]byte) error
 		vec = appendPiece(vec, p)
 	}
 	for {
-		_, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(v.fd), uintptr(unsafe.Pointer(&vec[0])), uintptr(len(vec)))
+		_, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(v.fd), uintptr(unsafe.Pointer(&vec[0])), uintptr(len(vec)))
 		switch errno {
 		case 0:
+			if h.IsGSO() {
+				v.refusals = 0
+			}
 			return nil
 		case unix.EINTR:
 			continue
@@ -220,6 +116,9 @@ func (v *vnet) WriteFrame(h virtio.Header, head []byte, payloads [][]byte) error
 			return tunnel.ErrFull
 		case unix.EINVAL:
 			if h.IsGSO() {
+				if v.refusals++; v.refusals >= manyRefusals {
+					v.granted.refused(h.GSOType)
+				}
 				return tunnel.ErrRefused
 			}
 		}
@@ -237,14 +136,8 @@ func appendPiece(vec []unix.Iovec, p []byte) []unix.Iovec {
 }
 
 // Interrupt implements tunnel.Port.
-func (v *vnet) Interrupt() {
-	v.stopped.Store(true)
-	one := [8]byte{1, 1, 1, 1, 1, 1, 1, 1} // any number but zero
-	_, _ = unix.Write(v.wake, one[:])
-}
+func (v *vnet) Interrupt() { v.poll.Interrupt() }
 
-// Close removes the device. No call may be under way.
-func (v *vnet) Close() error {
-	unix.Close(v.wake)
-	return unix.Close(v.fd)
-}
+// Close gives the queue up, and removes the device with the last. No call may
+// be under way.
+func (v *vnet) Close() error { return errors.Join(v.poll.Close(), unix.Close(v.fd)) }

@@ -32,7 +32,7 @@ func openWater(c Config) (*Device, error) {
 		ifce.Close()
 		return nil, fmt.Errorf("set MAC of %s: %w", c.Name, err)
 	}
-	return &Device{name: ifce.Name(), port: w}, nil
+	return &Device{name: ifce.Name(), queues: []Queue{w}, offloads: func() []string { return nil }}, nil
 }
 
 // Takes implements tunnel.Port: complete frames only.
@@ -88,6 +88,9 @@ func (w *waterPort) Interrupt() {
 	}
 	w.ifce.Close()
 }
+
+// Descriptor implements Queue: reads wait in the runtime's poller.
+func (w *waterPort) Descriptor() int { return -1 }
 
 // Close removes the device.
 func (w *waterPort) Close() error {

@@ -3,7 +3,6 @@
 package underlay
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,69 +13,55 @@ import (
 // errPortTaken is what bindRandom tries again after.
 var errPortTaken error = unix.EADDRINUSE
 
-// mmsg is the Linux back end.
+// mmsg is one lane of the Linux back end.
 type mmsg struct {
 	receiver
 	sender
-	wake int
 }
 
 func open(c Config) (*Conn, error) {
-	m := &mmsg{wake: -1}
-	m.receiver.fd = -1
-	if err := m.open(c); err != nil {
-		m.Close()
-		return nil, err
-	}
-	return &Conn{conn: m, offloads: m.inUse}, nil
-}
-
-func (m *mmsg) open(c Config) error {
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	conn, err := openLanes(c)
 	if err != nil {
-		return fmt.Errorf("eventfd: %w", err)
+		return nil, errors.Join(err, conn.Close())
 	}
-	m.wake = wake
-	if err := m.receiver.open(c, wake); err != nil {
-		return fmt.Errorf("open UDP socket %s: %w", c.Local, err)
-	}
-	if err := m.sender.open(c); err != nil {
-		return fmt.Errorf("open sending sockets on %s: %w", c.Local.Addr(), err)
-	}
-	return nil
+	return conn, nil
 }
 
-func (m *mmsg) inUse() []string {
-	var names []string
-	if m.segment.Load() {
-		names = append(names, "udp-segment")
-	}
-	if m.gro {
-		names = append(names, "udp-gro")
-	}
-	return names
-}
-
-// Interrupt implements tunnel.Underlay.
-func (m *mmsg) Interrupt() {
-	m.stopped.Store(true)
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
-	_, _ = unix.Write(m.wake, one[:])
-}
-
-// Close closes all sockets. No call may be under way.
-func (m *mmsg) Close() error {
-	var errs []error
-	for _, s := range m.sockets {
-		errs = append(errs, unix.Close(s))
-	}
-	for _, fd := range []int{m.receiver.fd, m.wake} {
-		if fd >= 0 {
-			errs = append(errs, unix.Close(fd))
+// openLanes returns what it has opened also when it fails.
+func openLanes(c Config) (*Conn, error) {
+	p := &pool{log: c.Log, sendmmsg: sendmmsg}
+	var lanes []*mmsg
+	conn := &Conn{close: func() error {
+		errs := []error{p.close()}
+		for _, l := range lanes {
+			errs = append(errs, l.receiver.close())
 		}
+		return errors.Join(errs...)
+	}}
+	for range c.Lanes {
+		l := &mmsg{}
+		l.receiver.fd = -1
+		lanes = append(lanes, l)
+		if err := l.receiver.open(c); err != nil {
+			return conn, fmt.Errorf("open UDP socket %s: %w", c.Local, err)
+		}
+		l.sender.init(p, c.Local.Port())
+		conn.lanes = append(conn.lanes, l)
 	}
-	return errors.Join(errs...)
+	if err := p.open(c); err != nil {
+		return conn, fmt.Errorf("open sending sockets on %s: %w", c.Local.Addr(), err)
+	}
+	conn.offloads = func() []string {
+		var names []string
+		if p.segment.Load() {
+			names = append(names, "udp-segment")
+		}
+		if lanes[0].gro {
+			names = append(names, "udp-gro")
+		}
+		return names
+	}
+	return conn, nil
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2) and sendmmsg(2).
@@ -85,10 +70,11 @@ type mmsghdr struct {
 	len uint32
 }
 
-// udpSocket opens a socket bound to local. Nothing it sends is fragmented by
+// udpSocket opens a socket bound to local, with others if it is to share the
+// port. Nothing it sends is fragmented by
 // this host, nor marked DF (IP_PMTUDISC_INTERFACE): kernel VXLAN leaves DF
 // clear too, and RFC 7348 section 4.3 forbids a VTEP to fragment.
-func udpSocket(local netip.AddrPort) (int, error) {
+func udpSocket(local netip.AddrPort, share bool) (int, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
@@ -96,6 +82,12 @@ func udpSocket(local netip.AddrPort) (int, error) {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_INTERFACE); err != nil {
 		unix.Close(fd)
 		return -1, fmt.Errorf("forbid fragmentation: %w", err)
+	}
+	if share {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			unix.Close(fd)
+			return -1, fmt.Errorf("share the port: %w", err)
+		}
 	}
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: int(local.Port()), Addr: local.Addr().As4()}); err != nil {
 		unix.Close(fd)

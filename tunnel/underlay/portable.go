@@ -23,9 +23,10 @@ type portable struct {
 	receive  *ipv4.PacketConn
 	messages []ipv4.Message
 
-	send []*ipv4.PacketConn
-	port uint16
-	one  [1]ipv4.Message // to send
+	send  []*ipv4.PacketConn
+	ports []uint16 // of send
+	port  uint16
+	one   [1]ipv4.Message // to send
 
 	stopped atomic.Bool
 }
@@ -36,7 +37,7 @@ func openPortable(c Config) (*Conn, error) {
 		p.Close()
 		return nil, err
 	}
-	return &Conn{conn: p, offloads: func() []string { return nil }}, nil
+	return &Conn{lanes: []Lane{p}, close: p.Close, offloads: func() []string { return nil }}, nil
 }
 
 func (p *portable) open(c Config) error {
@@ -52,7 +53,7 @@ func (p *portable) open(c Config) error {
 		err := bindRandom(func(port uint16) error {
 			conn, err := listenUDP(netip.AddrPortFrom(c.Local.Addr(), port))
 			if err == nil {
-				p.send = append(p.send, ipv4.NewPacketConn(conn))
+				p.send, p.ports = append(p.send, ipv4.NewPacketConn(conn)), append(p.ports, port)
 			}
 			return err
 		})
@@ -104,23 +105,29 @@ func (p *portable) Receive(datagrams []tunnel.Datagram, wait bool) (int, error) 
 func (p *portable) Send(messages []tunnel.Message) {
 	for i := range messages {
 		m := &messages[i]
-		m.Err = nil
-		conn := p.send[int(uint64(m.Flow)*sendSockets>>32)]
+		m.Lost, m.Err = 0, nil
+		conn := p.send[socketOf(m.Flow, len(p.send))]
 		to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(m.To, p.port))
-		for _, seg := range m.Segments {
+		for j, seg := range m.Segments {
 			p.one[0] = ipv4.Message{Buffers: [][]byte{seg.Header, seg.Payload}, Addr: to}
-			if _, err := conn.WriteBatch(p.one[:], 0); err != nil && m.Err == nil {
-				m.Err = tunnel.ErrFrame
+			if _, err := conn.WriteBatch(p.one[:], 0); err != nil {
+				m.Lost, m.Err = m.Lost|1<<j, tunnel.ErrFrame
 			}
 		}
 	}
 }
 
+// SourcePort implements tunnel.Underlay.
+func (p *portable) SourcePort(flow uint32) uint16 { return p.ports[socketOf(flow, len(p.ports))] }
+
+// Descriptor implements Lane: reads wait in the runtime's poller.
+func (p *portable) Descriptor() int { return -1 }
+
 // MaxSegments implements tunnel.Underlay.
 func (p *portable) MaxSegments() int { return 1 }
 
-// Overflows implements tunnel.Underlay: the platforms do not say.
-func (p *portable) Overflows() uint64 { return 0 }
+// overflows implements Lane: the platforms do not say.
+func (p *portable) overflows() uint64 { return 0 }
 
 // Interrupt implements tunnel.Underlay.
 func (p *portable) Interrupt() {

@@ -7,23 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"vxtap/tunnel"
+	"vxtap/tunnel/poll"
 )
 
-// receiver is the socket on the VXLAN port. Its fields, but fd and stopped,
-// belong to the goroutine that receives.
+// receiver is one socket on the VXLAN port. Its fields, but fd and poll, belong
+// to the goroutine that receives.
 type receiver struct {
-	fd  int
-	gro bool
-	// stopped is set by Interrupt, which the loop must notice also while there
-	// is always one more datagram to receive.
-	stopped atomic.Bool
-	poll    [2]unix.PollFd
+	fd   int
+	gro  bool
+	poll *poll.Poller // for a Receive that waits
 
 	hdrs    [receiveSlots]mmsghdr
 	iovs    [receiveSlots]unix.Iovec
@@ -51,18 +48,18 @@ type control struct {
 	bytes [controlLen]byte
 }
 
-func (r *receiver) open(c Config, wake int) error {
-	fd, err := udpSocket(c.Local)
-	if err != nil {
+func (r *receiver) open(c Config) (err error) {
+	if r.fd, err = udpSocket(c.Local, c.Lanes > 1); err != nil {
 		return err
 	}
-	r.fd = fd
-	growBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, bufferSize)
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVTOS, 1); err != nil {
+	if r.poll, err = poll.New(r.fd); err != nil {
+		return err
+	}
+	growBuffer(r.fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, bufferSize)
+	if err := unix.SetsockoptInt(r.fd, unix.IPPROTO_IP, unix.IP_RECVTOS, 1); err != nil {
 		return fmt.Errorf("ask for TOS: %w", err)
 	}
-	r.gro = c.Offload && unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
-	r.poll = [2]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
+	r.gro = c.GRO && unix.SetsockoptInt(r.fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
 	memory := make([]byte, receiveSlots*slotStride)
 	for i := range r.hdrs {
 		r.slots[i] = memory[i*slotStride:][:maxDatagram]
@@ -77,9 +74,28 @@ func (r *receiver) open(c Config, wake int) error {
 	return nil
 }
 
-// Receive implements tunnel.Underlay.
+// close undoes open, as far as it came.
+func (r *receiver) close() error {
+	var errs []error
+	if r.poll != nil {
+		errs = append(errs, r.poll.Close())
+	}
+	if r.fd >= 0 {
+		errs = append(errs, unix.Close(r.fd))
+	}
+	return errors.Join(errs...)
+}
+
+// Descriptor implements Lane.
+func (r *receiver) Descriptor() int { return r.fd }
+
+// Interrupt implements tunnel.Underlay.
+func (r *receiver) Interrupt() { r.poll.Interrupt() }
+
+// Receive implements tunnel.Underlay. The system call goes past the Go
+// scheduler: it never sleeps.
 func (r *receiver) Receive(datagrams []tunnel.Datagram, wait bool) (int, error) {
-	if wait && r.stopped.Load() {
+	if wait && r.poll.Interrupted() {
 		return 0, tunnel.ErrInterrupted
 	}
 	n := min(len(datagrams), receiveSlots)
@@ -88,7 +104,7 @@ func (r *receiver) Receive(datagrams []tunnel.Datagram, wait bool) (int, error) 
 			r.hdrs[i].hdr.Namelen = unix.SizeofSockaddrInet4
 			r.hdrs[i].hdr.SetControllen(controlLen)
 		}
-		got, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.hdrs)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
+		got, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.hdrs)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case errno == 0:
 			for i := range int(got) {
@@ -102,25 +118,9 @@ func (r *receiver) Receive(datagrams []tunnel.Datagram, wait bool) (int, error) 
 		case !wait:
 			return 0, tunnel.ErrEmpty
 		}
-		if err := r.park(); err != nil {
+		if err := r.poll.Wait(); err != nil {
 			return 0, err
 		}
-	}
-}
-
-// park sleeps until the socket is readable or Interrupt was called.
-func (r *receiver) park() error {
-	for {
-		_, err := unix.Poll(r.poll[:], -1)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return fmt.Errorf("poll UDP socket: %w", err)
-		case r.poll[1].Revents != 0:
-			return tunnel.ErrInterrupted
-		}
-		return nil
 	}
 }
 
@@ -152,8 +152,8 @@ func readControl(d *tunnel.Datagram, rest []byte) {
 	}
 }
 
-// Overflows implements tunnel.Underlay, from the socket's own count.
-func (r *receiver) Overflows() uint64 {
+// overflows implements Lane, from the socket's own count.
+func (r *receiver) overflows() uint64 {
 	var info [9]uint32 // SK_MEMINFO_VARS; SK_MEMINFO_DROPS is the last
 	size := uint32(unsafe.Sizeof(info))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(r.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,

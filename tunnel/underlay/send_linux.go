@@ -4,6 +4,7 @@ package underlay
 
 import (
 	"encoding/binary"
+	"errors"
 	"log/slog"
 	"math/bits"
 	"net/netip"
@@ -16,16 +17,54 @@ import (
 	"vxtap/tunnel"
 )
 
-// sender is the pool of sockets that datagrams leave by. Its fields, but
-// segment, belong to the goroutine that sends.
-type sender struct {
+// pool is the sockets that datagrams leave by, shared by all lanes. Linux sends
+// on one UDP socket from many threads without a lock.
+type pool struct {
 	log     *slog.Logger
 	sockets []int
+	ports   []uint16    // of sockets
 	segment atomic.Bool // UDP_SEGMENT is in use; it may go off, never on again
-	port    [2]byte     // of the peers, in network order
 
 	// sendmmsg is the system call; the tests put refusals in its place.
 	sendmmsg func(fd int, first *mmsghdr, n int) (int, unix.Errno)
+}
+
+func (p *pool) open(c Config) error {
+	for range min(sendSockets*c.Lanes, maxSendSockets) {
+		err := bindRandom(func(port uint16) error {
+			fd, err := udpSocket(netip.AddrPortFrom(c.Local.Addr(), port), false)
+			if err == nil {
+				p.sockets, p.ports = append(p.sockets, fd), append(p.ports, port)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, fd := range p.sockets {
+		growBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, bufferSize)
+		// Nobody reads here: what strangers send must not pile up.
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0)
+	}
+	_, err := unix.GetsockoptInt(p.sockets[0], unix.IPPROTO_UDP, unix.UDP_SEGMENT)
+	p.segment.Store(c.Segment && err == nil)
+	return nil
+}
+
+func (p *pool) close() error {
+	var errs []error
+	for _, fd := range p.sockets {
+		errs = append(errs, unix.Close(fd))
+	}
+	return errors.Join(errs...)
+}
+
+// sender is how one lane uses the pool. Its fields belong to the goroutine that
+// sends.
+type sender struct {
+	*pool
+	port [2]byte // of the peers, in network order
 
 	queue []entry // for one socket, sent by the next flush
 	hdrs  [sendSlots]mmsghdr
@@ -33,13 +72,27 @@ type sender struct {
 	// control holds, in this order where needed, UDP_SEGMENT and IP_TOS.
 	control [sendSlots]control
 	iovs    []unix.Iovec
-	waits   int // for room, left to this Send
 }
 
-// entry is one datagram, or one run that the kernel cuts.
+func (s *sender) init(p *pool, port uint16) {
+	s.pool = p
+	s.port = [2]byte{byte(port >> 8), byte(port)}
+	s.queue = make([]entry, 0, sendSlots)
+	s.iovs = make([]unix.Iovec, 0, maxPieces)
+}
+
+// entry is one datagram, or one run that the kernel cuts: segments of message,
+// number at and those that follow.
 type entry struct {
 	message  *tunnel.Message
 	segments []gso.Segment
+	at       int
+}
+
+// lost notes that segment i of the entry was not taken.
+func (e *entry) lost(i int, errno unix.Errno) {
+	e.message.Lost |= 1 << (e.at + i)
+	e.message.Err = classify(errno)
 }
 
 const (
@@ -50,43 +103,12 @@ const (
 	maxSegments = 63
 	// maxPieces is how many pieces the messages of one call may have.
 	maxPieces = sendSlots * 2 * maxSegments
-	// fullWait and fullTries bound how long full sockets may hold up one Send:
-	// longer, and the TAP's queue overflows instead, uncounted.
-	fullWait  = 2 // ms
-	fullTries = 3
 )
 
+// sendmmsg goes past the Go scheduler: it never sleeps.
 func sendmmsg(fd int, first *mmsghdr, n int) (int, unix.Errno) {
-	sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(first)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
+	sent, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(first)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
 	return int(sent), errno
-}
-
-func (s *sender) open(c Config) error {
-	s.log = c.Log
-	s.sendmmsg = sendmmsg
-	s.port = [2]byte{byte(c.Local.Port() >> 8), byte(c.Local.Port())}
-	s.queue = make([]entry, 0, sendSlots)
-	s.iovs = make([]unix.Iovec, 0, maxPieces)
-	for range sendSockets {
-		err := bindRandom(func(port uint16) error {
-			fd, err := udpSocket(netip.AddrPortFrom(c.Local.Addr(), port))
-			if err == nil {
-				s.sockets = append(s.sockets, fd)
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	for _, fd := range s.sockets {
-		growBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, bufferSize)
-		// Nobody reads here: what strangers send must not pile up.
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0)
-	}
-	_, err := unix.GetsockoptInt(s.sockets[0], unix.IPPROTO_UDP, unix.UDP_SEGMENT)
-	s.segment.Store(c.Offload && err == nil)
-	return nil
 }
 
 // MaxSegments implements tunnel.Underlay.
@@ -99,17 +121,16 @@ func (s *sender) MaxSegments() int {
 
 // Send implements tunnel.Underlay: one call per socket that has messages.
 func (s *sender) Send(messages []tunnel.Message) {
-	s.waits = fullTries
-	var used uint
+	var used uint64
 	for i := range messages {
-		messages[i].Err = nil
-		used |= 1 << s.socketOf(&messages[i])
+		messages[i].Lost, messages[i].Err = 0, nil
+		used |= 1 << socketOf(messages[i].Flow, len(s.sockets))
 	}
 	for used != 0 {
-		k := bits.TrailingZeros(used)
+		k := bits.TrailingZeros64(used)
 		used &^= 1 << k
 		for i := range messages {
-			if s.socketOf(&messages[i]) == k {
+			if socketOf(messages[i].Flow, len(s.sockets)) == k {
 				s.add(s.sockets[k], &messages[i])
 			}
 		}
@@ -117,19 +138,18 @@ func (s *sender) Send(messages []tunnel.Message) {
 	}
 }
 
-func (s *sender) socketOf(m *tunnel.Message) int {
-	return int(uint64(m.Flow) * sendSockets >> 32)
-}
+// SourcePort implements tunnel.Underlay.
+func (s *sender) SourcePort(flow uint32) uint16 { return s.ports[socketOf(flow, len(s.ports))] }
 
 // add queues m as one entry, or as one for each segment when the kernel does
 // not cut.
 func (s *sender) add(fd int, m *tunnel.Message) {
 	if len(m.Segments) == 1 || s.segment.Load() {
-		s.enqueue(fd, entry{m, m.Segments})
+		s.enqueue(fd, entry{m, m.Segments, 0})
 		return
 	}
 	for i := range m.Segments {
-		s.enqueue(fd, entry{m, m.Segments[i : i+1]})
+		s.enqueue(fd, entry{m, m.Segments[i : i+1], i})
 	}
 }
 
@@ -199,7 +219,9 @@ func putCmsg(b []byte, level, kind int32, size int) []byte {
 	return b[unix.CmsgLen(0):]
 }
 
-// flush sends what is queued and sets Err where the kernel refuses.
+// flush sends what is queued and notes what the kernel does not take. It does
+// not wait for room: 8 MiB are queued then, and a lane that waits receives
+// nothing either.
 func (s *sender) flush(fd int) {
 	for i := 0; i < len(s.queue); {
 		n, errno := s.sendmmsg(fd, &s.hdrs[i], len(s.queue)-i)
@@ -208,25 +230,18 @@ func (s *sender) flush(fd int) {
 		case errno == 0:
 			i += n
 		case errno == unix.EINTR:
-		case (errno == unix.EAGAIN || errno == unix.ENOBUFS) && s.waits > 0:
-			s.waits--
-			s.awaitRoom(fd)
 		case (errno == unix.EIO || errno == unix.EINVAL) && len(e.segments) > 1:
 			s.sendSingly(fd, i, errno)
 			i++
 		default:
-			e.message.Err = classify(errno)
+			for j := range e.segments {
+				e.lost(j, errno)
+			}
 			i++
 		}
 	}
 	s.queue = s.queue[:0]
 	s.iovs = s.iovs[:0]
-}
-
-// awaitRoom waits a moment for a full socket, or device queue, to drain.
-func (s *sender) awaitRoom(fd int) {
-	poll := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-	_, _ = unix.Poll(poll[:], fullWait)
 }
 
 // sendSingly sends the segments of entry i one by one, so that none is lost
@@ -243,7 +258,7 @@ func (s *sender) sendSingly(fd, i int, refusal unix.Errno) {
 		n := countPieces(e.segments[j])
 		s.hdrs[i].hdr.Iov = unsafe.SliceData(pieces)
 		s.hdrs[i].hdr.SetIovlen(n)
-		s.setControl(i, &s.hdrs[i].hdr, entry{e.message, e.segments[j : j+1]})
+		s.setControl(i, &s.hdrs[i].hdr, entry{e.message, e.segments[j : j+1], j})
 		pieces = pieces[n:]
 		_, errno := s.sendmmsg(fd, &s.hdrs[i], 1)
 		for errno == unix.EINTR {
@@ -252,8 +267,8 @@ func (s *sender) sendSingly(fd, i int, refusal unix.Errno) {
 		switch {
 		case errno == 0 && s.segment.Swap(false):
 			s.log.Warn("the kernel refuses UDP_SEGMENT, datagrams are sent singly from now on", "error", refusal)
-		case errno != 0 && e.message.Err == nil:
-			e.message.Err = classify(errno)
+		case errno != 0:
+			e.lost(j, errno)
 		}
 	}
 }

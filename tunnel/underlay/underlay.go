@@ -23,27 +23,35 @@ import (
 	"vxtap/tunnel"
 )
 
-var _ tunnel.Underlay = (*Conn)(nil)
-
 // Config says which sockets to open.
 type Config struct {
 	// Local is the address to send from and receive on, and the VXLAN port of
 	// both ends: flannel's nodes all use the same one.
-	Local   netip.AddrPort
-	Offload bool // use UDP_SEGMENT and UDP_GRO
+	Local netip.AddrPort
+	// Lanes is how many receiving sockets share the port, 0 for one. The
+	// kernel gives each flow of the underlay to one of them (SO_REUSEPORT).
+	Lanes   int
+	Segment bool // use UDP_SEGMENT: the kernel cuts runs of datagrams
+	GRO     bool // use UDP_GRO: the kernel joins them
 	Log     *slog.Logger
 }
 
 // Conn is the open sockets.
 type Conn struct {
-	conn
+	lanes    []Lane
+	close    func() error
 	offloads func() []string
 }
 
-// conn is a back end.
-type conn interface {
+// Lane is what one lane of the switch uses of a Conn.
+type Lane interface {
 	tunnel.Underlay
-	Close() error
+	// Descriptor returns what becomes readable with the next datagram, or -1
+	// where a receive cannot look without waiting.
+	Descriptor() int
+	// overflows is how many datagrams found the receive buffer full. Anyone may
+	// call it.
+	overflows() uint64
 }
 
 // Open opens the sockets. The caller closes them after the loops that use them
@@ -55,20 +63,40 @@ func Open(c Config) (*Conn, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	c.Lanes = max(1, c.Lanes)
 	return open(c)
 }
+
+// Lanes returns the lanes, as many as were asked for. Where the platform cannot
+// share a port it is one.
+func (c *Conn) Lanes() []Lane { return c.lanes }
 
 // Offloads names what is in use right now: "udp-segment", "udp-gro". It is
 // safe for concurrent use.
 func (c *Conn) Offloads() []string { return c.offloads() }
 
+// Overflows returns how many datagrams found a receive buffer full, before a
+// lane could receive them: the kernel's own count. It is safe for concurrent
+// use.
+func (c *Conn) Overflows() (sum uint64) {
+	for _, l := range c.lanes {
+		sum += l.overflows()
+	}
+	return sum
+}
+
+// Close closes all sockets. No call of a lane may be under way.
+func (c *Conn) Close() error { return c.close() }
+
 const (
 	// maxDatagram is the largest payload of a UDP datagram over IPv4, and of
 	// a receive that joins several.
 	maxDatagram = 1<<16 - 1
-	// sendSockets is how many source ports a host uses. Peers spread flows
-	// over receive queues by source port; more than their queues are no use.
-	sendSockets = 8
+	// sendSockets is how many source ports a host uses for each lane, as far as
+	// maxSendSockets. Peers spread flows over receive queues by source port;
+	// more than their queues are no use.
+	sendSockets    = 8
+	maxSendSockets = 32
 	// bufferSize is what each socket may queue. The default of 208 KiB holds
 	// two super-frames, which is gone in one scheduling delay.
 	bufferSize = 8 << 20
@@ -90,3 +118,7 @@ func bindRandom(bind func(port uint16) error) error {
 	}
 	return fmt.Errorf("no free source port between %d and %d: %w", firstPort, lastPort, err)
 }
+
+// socketOf returns which of n sockets a flow leaves by. It is the same for all
+// lanes: a flow keeps its port whichever lane it comes through.
+func socketOf(flow uint32, n int) int { return int(uint64(flow) * uint64(n) >> 32) }

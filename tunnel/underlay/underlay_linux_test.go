@@ -19,17 +19,23 @@ import (
 // backends are all ways to open a Conn on this platform.
 func backends() map[string]func(Config) (*Conn, error) {
 	return map[string]func(Config) (*Conn, error){
-		"native with offloads": func(c Config) (*Conn, error) { c.Offload = true; return Open(c) },
+		"native with offloads": func(c Config) (*Conn, error) { c.Segment, c.GRO = true, true; return Open(c) },
 		"native":               Open,
 		"portable":             openPortable,
 	}
 }
 
+// end is a Conn with its only lane.
+type end struct {
+	*Conn
+	Lane
+}
+
 // pair opens two ends on two loopback addresses and one port, as two hosts do.
-func pair(t *testing.T, open func(Config) (*Conn, error)) (a, b *Conn) {
+func pair(t *testing.T, open func(Config) (*Conn, error)) (a, b end) {
 	t.Helper()
 	for port := uint16(20000); port < 20100; port++ {
-		ends := make([]*Conn, 0, 2)
+		ends := make([]end, 0, 2)
 		var err error
 		for _, addr := range []string{"127.0.0.1", "127.0.0.2"} {
 			var c *Conn
@@ -41,7 +47,7 @@ func pair(t *testing.T, open func(Config) (*Conn, error)) (a, b *Conn) {
 					t.Errorf("close: %v", err)
 				}
 			})
-			ends = append(ends, c)
+			ends = append(ends, end{c, c.Lanes()[0]})
 		}
 		if err == nil {
 			return ends[0], ends[1]
@@ -51,11 +57,11 @@ func pair(t *testing.T, open func(Config) (*Conn, error)) (a, b *Conn) {
 		}
 	}
 	t.Fatal("no free port")
-	return nil, nil
+	return end{}, end{}
 }
 
 // receive collects datagrams, taken apart, until want bytes are there.
-func receive(t *testing.T, c *Conn, want int) (payloads [][]byte, last tunnel.Datagram) {
+func receive(t *testing.T, c end, want int) (payloads [][]byte, last tunnel.Datagram) {
 	t.Helper()
 	timeout := time.AfterFunc(5*time.Second, c.Interrupt)
 	defer timeout.Stop()
@@ -167,7 +173,7 @@ func TestRefusedSegmentation(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EIO, unix.EINVAL} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			a, b := pair(t, backends()["native with offloads"])
-			m := a.conn.(*mmsg)
+			m := a.Lane.(*mmsg)
 			refusing(m, errno, false)
 			segs, want := segments(14000, 1400)
 			messages := []tunnel.Message{
@@ -199,7 +205,7 @@ func TestRefusedSegmentation(t *testing.T) {
 // What does not go out singly either was not refused for being cut.
 func TestRefusedDatagramsAreNoRefusedSegmentation(t *testing.T) {
 	a, _ := pair(t, backends()["native with offloads"])
-	refusing(a.conn.(*mmsg), unix.EINVAL, true)
+	refusing(a.Lane.(*mmsg), unix.EINVAL, true)
 	segs, _ := segments(14000, 1400)
 	messages := []tunnel.Message{{To: netip.MustParseAddr("127.0.0.2"), Segments: segs, Size: 1400}}
 	a.Send(messages)
@@ -211,20 +217,99 @@ func TestRefusedDatagramsAreNoRefusedSegmentation(t *testing.T) {
 	}
 }
 
-// However many messages find the socket full, one Send waits a few
-// milliseconds and no more.
-func TestFullSocketHoldsUpOneSendBriefly(t *testing.T) {
+// A full socket holds nobody up: what finds no room is lost, and told.
+func TestFullSocketIsNotWaitedFor(t *testing.T) {
 	a, _ := pair(t, backends()["native"])
-	m, calls := a.conn.(*mmsg), 0
+	m, calls := a.Lane.(*mmsg), 0
 	m.sendmmsg = func(int, *mmsghdr, int) (int, unix.Errno) { calls++; return 0, unix.EAGAIN }
-	segs, _ := segments(20000, 100)
+	segs, _ := segments(2000, 100)
 	messages := []tunnel.Message{{To: netip.MustParseAddr("127.0.0.2"), Segments: segs, Size: 100}}
 	a.Send(messages)
-	if !errors.Is(messages[0].Err, tunnel.ErrFull) {
-		t.Errorf("got %v, want %v", messages[0].Err, tunnel.ErrFull)
+	if !errors.Is(messages[0].Err, tunnel.ErrFull) || messages[0].Lost != 1<<20-1 {
+		t.Errorf("got %v and lost %b, want %v and 20 segments", messages[0].Err, messages[0].Lost, tunnel.ErrFull)
 	}
-	if want := len(segs) + fullTries; calls != want {
-		t.Errorf("%d calls, want %d: one for each datagram, and %d more after waiting", calls, want, fullTries)
+	if calls != len(segs) {
+		t.Errorf("%d calls, want %d: one for each datagram", calls, len(segs))
+	}
+}
+
+// Of a run that goes out singly, each segment is lost or not by itself.
+func TestLostSegmentsAreTold(t *testing.T) {
+	a, b := pair(t, backends()["native with offloads"])
+	m, n := a.Lane.(*mmsg), 0
+	m.sendmmsg = func(fd int, first *mmsghdr, _ int) (int, unix.Errno) {
+		if first.hdr.Controllen > 0 {
+			return 0, unix.EIO
+		}
+		if n++; n%3 == 0 {
+			return 0, unix.ENOBUFS
+		}
+		return sendmmsg(fd, first, 1)
+	}
+	segs, _ := segments(1000, 100)
+	messages := []tunnel.Message{{To: netip.MustParseAddr("127.0.0.2"), Segments: segs, Size: 100}}
+	a.Send(messages)
+	if want := uint64(0b0100100100); messages[0].Lost != want || !errors.Is(messages[0].Err, tunnel.ErrFull) {
+		t.Errorf("lost %b and %v, want %b and %v", messages[0].Lost, messages[0].Err, want, tunnel.ErrFull)
+	}
+	if got, _ := receive(t, b, 700); len(got) != 7 {
+		t.Errorf("%d datagrams arrived, want 7", len(got))
+	}
+}
+
+// Lanes share the port: a flow of the underlay always reaches the same one, and
+// many flows reach all.
+func TestLanesShareThePort(t *testing.T) {
+	var a, b *Conn
+	for port := uint16(20100); b == nil && port < 20200; port++ {
+		c, err := Open(Config{Local: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port), Lanes: 4, Segment: true, GRO: true})
+		if errors.Is(err, errPortTaken) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		b = c
+		if a, err = Open(Config{Local: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), Lanes: 4, Segment: true}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { a.Close() })
+	}
+	if b == nil || len(b.Lanes()) != 4 {
+		t.Fatal("no four lanes")
+	}
+	segs, _ := segments(100, 100)
+	const flows, each = 64, 3
+	for i := range flows * each {
+		m := []tunnel.Message{{To: netip.MustParseAddr("127.0.0.2"), Segments: segs, Size: 100, Flow: uint32(i%flows) << 26}}
+		if a.Lanes()[i%4].Send(m); m[0].Err != nil {
+			t.Fatal(m[0].Err)
+		}
+	}
+	busy, sum := 0, 0
+	for _, l := range b.Lanes() {
+		got := 0
+		for d := make([]tunnel.Datagram, 8); ; {
+			n, err := l.Receive(d, false)
+			if errors.Is(err, tunnel.ErrEmpty) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range n {
+				got += max(1, len(d[i].Data)/100)
+			}
+		}
+		if got > 0 {
+			busy++
+		}
+		sum += got
+	}
+	// 32 source ports on four lanes: one without any is a matter of 1 in 10^4.
+	if sum != flows*each || busy < 3 {
+		t.Errorf("%d datagrams on %d lanes, want %d on all", sum, busy, flows*each)
 	}
 }
 
@@ -258,18 +343,17 @@ func TestTOSCrosses(t *testing.T) {
 // the range that RFC 7348 recommends.
 func TestSourcePorts(t *testing.T) {
 	a, _ := pair(t, backends()["native with offloads"])
-	m, ok := a.conn.(*mmsg)
+	m, ok := a.Lane.(*mmsg)
 	if !ok {
-		t.Fatalf("back end is %T", a.conn)
+		t.Fatalf("back end is %T", a.Lane)
 	}
 	used := map[int]bool{}
 	for i := range 1000 {
 		msg := tunnel.Message{Flow: uint32(i) * 2654435761}
-		k := m.socketOf(&msg)
-		if again := m.socketOf(&msg); again != k {
-			t.Fatalf("flow %x on sockets %d and %d", msg.Flow, k, again)
+		used[int(m.SourcePort(msg.Flow))] = true
+		if said, port := int(m.SourcePort(msg.Flow)), localPort(t, m.sockets[socketOf(msg.Flow, len(m.sockets))]); said != port {
+			t.Fatalf("flow %x is said to leave from %d, and leaves from %d", msg.Flow, said, port)
 		}
-		used[k] = true
 	}
 	if len(used) != sendSockets {
 		t.Errorf("1000 flows use %d sockets, want %d", len(used), sendSockets)
@@ -355,9 +439,9 @@ func TestReceiveWithoutWaiting(t *testing.T) {
 
 func TestOverflowsAreCounted(t *testing.T) {
 	a, b := pair(t, backends()["native"])
-	m, ok := b.conn.(*mmsg)
+	m, ok := b.Lane.(*mmsg)
 	if !ok {
-		t.Fatalf("back end is %T", b.conn)
+		t.Fatalf("back end is %T", b.Lane)
 	}
 	shrinkBuffer(t, m.receiver.fd)
 	segs, _ := segments(1000, 1000)
@@ -434,7 +518,7 @@ func shrinkBuffer(t *testing.T, fd int) {
 func FuzzReadControl(f *testing.F) {
 	var b [controlLen]byte
 	segs, _ := segments(20, 10)
-	n := putControl(&b, entry{&tunnel.Message{Size: 10, TOS: 2}, segs})
+	n := putControl(&b, entry{&tunnel.Message{Size: 10, TOS: 2}, segs, 0})
 	f.Add(b[:n])
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(_ *testing.T, data []byte) {

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"vxtap/tunnel"
+)
+
+// offloads says which of the kernel's and our own ways to move many segments at
+// once may be used. What the kernel does not have is not used either way.
+type offloads struct {
+	csum     bool // leave transport checksums to the kernel
+	tso      bool // TCP super-frames from and to the TAP
+	uso      bool // UDP super-frames from and to the TAP
+	segment  bool // UDP_SEGMENT: the kernel cuts runs of datagrams
+	gro      bool // UDP_GRO: the kernel joins received datagrams
+	coalesce bool // join received segments into super-frames for the TAP
+}
+
+func allOffloads() offloads {
+	return offloads{csum: true, tso: true, uso: true, segment: true, gro: true, coalesce: true}
+}
+
+// offloadNames are what -offload may list, in the order of the way of a frame.
+var offloadNames = [...]string{"csum", "tso", "uso", "udp-segment", "udp-gro", "coalesce"}
+
+// named returns the field for one of offloadNames, nil for other words.
+func (o *offloads) named(name string) *bool {
+	switch name {
+	case "csum":
+		return &o.csum
+	case "tso":
+		return &o.tso
+	case "uso":
+		return &o.uso
+	case "udp-segment":
+		return &o.segment
+	case "udp-gro":
+		return &o.gro
+	case "coalesce":
+		return &o.coalesce
+	}
+	return nil
+}
+
+// parseOffloads reads "auto", "off", the names that are to be used and no
+// others ("csum,tso"), or the names that are not to be used, each with a minus
+// sign ("-uso,-udp-gro").
+func parseOffloads(s string) (offloads, error) {
+	switch s {
+	case "auto":
+		return allOffloads(), nil
+	case "off":
+		return offloads{}, nil
+	}
+	words := strings.Split(s, ",")
+	less := strings.HasPrefix(words[0], "-")
+	var o offloads
+	if less {
+		o = allOffloads()
+	}
+	for _, w := range words {
+		name, minus := strings.CutPrefix(strings.TrimSpace(w), "-")
+		field := o.named(name)
+		if field == nil {
+			return offloads{}, fmt.Errorf("%q is not one of auto, off, %s", w, strings.Join(offloadNames[:], ", "))
+		}
+		if minus != less {
+			return offloads{}, fmt.Errorf("%q has names with and without a minus sign: list what to use, or what not to use", s)
+		}
+		*field = !less
+	}
+	if !o.csum && (o.tso || o.uso) {
+		if !less {
+			return offloads{}, fmt.Errorf("%q has super-frames without csum, which the kernel gives no one: add csum", s)
+		}
+		o.tso, o.uso = false, false
+	}
+	return o, nil
+}
+
+// tap returns what the TAP is asked for.
+func (o offloads) tap() tunnel.Offloads {
+	return tunnel.Offloads{Csum: o.csum, TCP4: o.tso, TCP6: o.tso, UDP: o.uso}
+}
+
+// The values of -tx-path.
+const (
+	txAuto   = "auto"   // by the uplink TAP where that is to be had
+	txUDP    = "udp"    // always by UDP sockets
+	txUplink = "uplink" // by the uplink TAP, or not at all
+)
+
+// defaultQueues returns how many queues a host with so many cores has use for:
+// one for two cores, since a lane is one busy thread and whoever sends and
+// receives wants processors too; not more than eight, beyond which nothing was
+// ever measured here.
+func defaultQueues(cores int) int { return min(max(cores/2, 1), maxDefaultQueues) }
+
+const (
+	maxDefaultQueues = 8
+	// maxQueues is far more than pays, and less than the 256 of Linux's TAP.
+	maxQueues = 64
+)
+
+// withoutUplink returns why super-frames must be cut, for a daemon that may not
+// try anything else: "" if it may.
+func (s *settings) withoutUplink() string {
+	switch {
+	case s.txPath == txUDP:
+		return "-tx-path=udp"
+	case !s.offload.tso && !s.offload.uso:
+		return "-offload has no super-frames"
+	}
+	return ""
+}
+
+// offloadList names what is in use, for one line of the log.
+func (s *segment) offloadList() []string {
+	names := slices.Concat(s.tap.Offloads(), s.underlay.Offloads())
+	if s.d.offload.coalesce && len(s.tap.Offloads()) > 1 {
+		names = append(names, "coalesce")
+	}
+	return names
+}

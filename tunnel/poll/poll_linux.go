@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package poll
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"vxtap/tunnel"
+)
+
+// Poller waits for a fixed set of descriptors. One goroutine at a time waits;
+// Interrupt may be called by anyone.
+type Poller struct {
+	// set has an eventfd behind the caller's descriptors, which Interrupt makes
+	// readable for good: closing a descriptor would not wake whoever is parked
+	// on it.
+	set     []unix.PollFd
+	wake    int
+	stopped atomic.Bool
+}
+
+// New returns a poller for fds, which stay the caller's and are closed after
+// the poller.
+func New(fds ...int) (*Poller, error) {
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	p := &Poller{wake: wake, set: make([]unix.PollFd, 0, len(fds)+1)}
+	for _, fd := range append(slices.Clip(fds), wake) {
+		p.set = append(p.set, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
+	return p, nil
+}
+
+// Yield implements tunnel.Waiter: sched_yield(2). It goes to the kernel past
+// the Go scheduler, for it never sleeps.
+func (p *Poller) Yield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+
+// Wait implements tunnel.Waiter. It also returns when a descriptor is broken:
+// the next read says how.
+func (p *Poller) Wait() error {
+	for {
+		_, err := unix.Poll(p.set, -1)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return fmt.Errorf("poll: %w", err)
+		case p.set[len(p.set)-1].Revents != 0:
+			return tunnel.ErrInterrupted
+		}
+		return nil
+	}
+}
+
+// Interrupt implements tunnel.Waiter.
+func (p *Poller) Interrupt() {
+	p.stopped.Store(true)
+	one := [8]byte{1, 1, 1, 1, 1, 1, 1, 1} // any number but zero
+	_, _ = unix.Write(p.wake, one[:])
+}
+
+// Interrupted reports whether Interrupt was called. A loop that always finds
+// one more frame never waits, and must ask.
+func (p *Poller) Interrupted() bool { return p.stopped.Load() }
+
+// Close frees what New took. No call may be under way.
+func (p *Poller) Close() error { return unix.Close(p.wake) }

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package poll
+
+import (
+	"errors"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"vxtap/tunnel"
+)
+
+func pipe(t *testing.T) (r, w int) {
+	t.Helper()
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(p[0]); unix.Close(p[1]) })
+	return p[0], p[1]
+}
+
+func poller(t *testing.T, fds ...int) *Poller {
+	t.Helper()
+	p, err := New(fds...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func TestWaitReturnsWhenAnyDescriptorIsReadable(t *testing.T) {
+	r1, w1 := pipe(t)
+	r2, w2 := pipe(t)
+	p := poller(t, r1, r2)
+	for _, w := range []int{w1, w2} {
+		done := make(chan error)
+		go func() { done <- p.Wait() }()
+		if _, err := unix.Write(w, []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("got %v", err)
+		}
+		var b [1]byte
+		_, _ = unix.Read(r1, b[:])
+		_, _ = unix.Read(r2, b[:])
+	}
+}
+
+func TestInterruptEndsThisWaitAndEveryOneAfter(t *testing.T) {
+	r, _ := pipe(t)
+	p := poller(t, r)
+	done := make(chan error)
+	go func() { done <- p.Wait() }()
+	p.Interrupt()
+	if err := <-done; !errors.Is(err, tunnel.ErrInterrupted) {
+		t.Errorf("got %v", err)
+	}
+	if err := p.Wait(); !errors.Is(err, tunnel.ErrInterrupted) || !p.Interrupted() {
+		t.Errorf("the wait after it: %v, interrupted %v", err, p.Interrupted())
+	}
+}
+
+// A device that somebody deleted is an event, not something to sleep through.
+func TestWaitReturnsWhenADescriptorBreaks(t *testing.T) {
+	r, w := pipe(t)
+	p := poller(t, r)
+	done := make(chan error)
+	go func() { done <- p.Wait() }()
+	unix.Close(w) // POLLHUP
+	if err := <-done; err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWaitAndYieldDoNotAllocate(t *testing.T) {
+	r, w := pipe(t)
+	p := poller(t, r)
+	if _, err := unix.Write(w, []byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(100, func() { p.Yield(); _ = p.Wait() }); n != 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+}

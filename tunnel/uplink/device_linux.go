@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package uplink
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"vxtap/encap/vxlan"
+	"vxtap/tunnel"
+	"vxtap/tunnel/host"
+	"vxtap/tunnel/tap"
+)
+
+// file is the descriptor of the TAP.
+type file int
+
+// Open creates the uplink TAP and lets the host forward what comes from it. The
+// way is closed until Run has proven it. The error says why there can be none;
+// without a kernel that has it, it matches errors.ErrUnsupported. The caller
+// closes the device after the loops that use it, and Run, have ended.
+func Open(c Config) (*Device, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	fd, err := tap.OpenUplink(c.Name)
+	if err != nil {
+		return nil, err
+	}
+	d := &Device{Config: c, tap: file(fd), again: make(chan struct{}, 1), reason: noPeer}
+	if err := host.AdmitUplink(c.Name); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	mac, err := host.MAC(c.Name)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	d.endpoint = vxlan.Endpoint{MAC: mac, Local: c.Local}
+	return d, nil
+}
+
+// write goes past the Go scheduler: the descriptor is non-blocking.
+func (f file) write(b []byte) error {
+	for {
+		_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(f), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		switch errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
+			return tunnel.ErrFull
+		case unix.EINVAL, unix.EIO:
+			return tunnel.ErrRefused
+		}
+		return tunnel.ErrFrame
+	}
+}
+
+// Close removes the TAP.
+func (d *Device) Close() error {
+	if err := unix.Close(int(d.tap)); err != nil {
+		return fmt.Errorf("close %s: %w", d.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"vxtap/encap/checksum"
+	"vxtap/encap/ether"
+	"vxtap/encap/vxlan"
+	"vxtap/tunnel"
+)
+
+var (
+	local = netip.MustParseAddrPort("192.0.2.1:8472")
+	peers = []tunnel.Peer{
+		{VTEP: netip.MustParseAddr("192.0.2.2")}, {VTEP: netip.MustParseAddr("192.0.2.3")}, {VTEP: netip.MustParseAddr("192.0.2.4")},
+	}
+)
+
+func testDevice(log *bytes.Buffer) *Device {
+	return &Device{
+		Config: Config{Name: "up0", Local: local, MTU: 1450, Log: slog.New(slog.NewTextHandler(log, nil))},
+		again:  make(chan struct{}, 1),
+	}
+}
+
+// answers returns a prove that gives each peer its answer.
+func answers(asked *[]netip.Addr, by map[string]verdict) func(netip.Addr) (verdict, string) {
+	return func(peer netip.Addr) (verdict, string) {
+		*asked = append(*asked, peer)
+		v := by[peer.String()]
+		if v == blocked {
+			return v, "a rule"
+		}
+		return v, ""
+	}
+}
+
+func TestLook(t *testing.T) {
+	tests := []struct {
+		name   string
+		before bool
+		by     map[string]verdict
+		want   bool
+		asked  int
+	}{
+		{"the first answer counts", false, map[string]verdict{"192.0.2.2": passes}, true, 1},
+		{"a peer that is down is passed over", false, map[string]verdict{"192.0.2.3": passes}, true, 2},
+		{"a rule closes the way", true, map[string]verdict{"192.0.2.2": blocked}, false, 1},
+		{"all peers down: open stays open", true, nil, true, 3},
+		{"all peers down: closed stays closed", false, nil, false, 3},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var log bytes.Buffer
+			var asked []netip.Addr
+			d := testDevice(&log)
+			d.SetPeers(peers)
+			d.ready.Store(tt.before)
+			if got := d.look(answers(&asked, tt.by)); got != tt.want || d.Ready() != tt.want || len(asked) != tt.asked {
+				t.Errorf("got %v after asking %v, want %v after %d", got, asked, tt.want, tt.asked)
+			}
+		})
+	}
+}
+
+// Not always the same peer is asked: each may be behind a rule of its own.
+func TestLookGoesRound(t *testing.T) {
+	var log bytes.Buffer
+	var asked []netip.Addr
+	d := testDevice(&log)
+	d.SetPeers(peers)
+	for range 3 {
+		d.look(answers(&asked, map[string]verdict{"192.0.2.2": passes, "192.0.2.3": passes, "192.0.2.4": passes}))
+	}
+	seen := map[netip.Addr]bool{}
+	for _, a := range asked {
+		seen[a] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("asked %v", asked)
+	}
+}
+
+func TestStateIsSaidOnce(t *testing.T) {
+	var log bytes.Buffer
+	d := testDevice(&log)
+	d.set(false, noPeer)
+	for range 3 {
+		d.set(false, "a rule")
+	}
+	if open, reason := d.State(); open || reason != "a rule" {
+		t.Errorf("state %v, %q", open, reason)
+	}
+	for range 3 {
+		d.set(true, "")
+	}
+	if open, reason := d.State(); !open || reason != "" {
+		t.Errorf("state %v, %q", open, reason)
+	}
+	if n := strings.Count(log.String(), "\n"); n != 2 || !strings.Contains(log.String(), `reason="a rule"`) {
+		t.Errorf("log:\n%s", log.String())
+	}
+}
+
+// Run ends with its context, and an idle way is left alone for long.
+func TestRunEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		d := testDevice(&log)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- d.Run(ctx) }() // without a peer it asks nobody
+		time.Sleep(time.Minute)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if _, reason := d.State(); reason != noPeer {
+			t.Errorf("reason %q", reason)
+		}
+	})
+}
+
+func TestPause(t *testing.T) {
+	d := testDevice(new(bytes.Buffer))
+	d.used.Store(true)
+	if a, b := d.pause(), d.pause(); a != whileUsed || b != whileIdle {
+		t.Errorf("%s in use and %s after it, want %s and %s", a, b, whileUsed, whileIdle)
+	}
+}
+
+// gopacket, which knows nothing of how it was made, reads a probe.
+func TestProbeFrame(t *testing.T) {
+	e := vxlan.Endpoint{MAC: ether.MAC{2, 0, 0, 0, 0, 7}, Local: local}
+	b, err := probeFrame(e, netip.MustParseAddr("192.0.2.2"), 1450, 40000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := gopacket.NewPacket(b[24:], layers.LayerTypeEthernet, gopacket.Default)
+	ip, ok := p.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+	if !ok || ip.DstIP.String() != "192.0.2.2" || int(ip.Length) != len(b)-24-14 {
+		t.Fatalf("outer IPv4 %+v", ip)
+	}
+	udp, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP)
+	if !ok || udp.SrcPort != 40000 || udp.DstPort != 8472 {
+		t.Fatalf("outer UDP %+v", udp)
+	}
+	if !bytes.Equal(udp.Payload[:8], make([]byte, 8)) {
+		t.Errorf("VXLAN header %x, want zeros", udp.Payload[:8])
+	}
+	inner := gopacket.NewPacket(udp.Payload[8:], layers.LayerTypeEthernet, gopacket.Default)
+	tcp, ok := inner.Layer(layers.LayerTypeTCP).(*layers.TCP)
+	if !ok || len(tcp.Payload) != 2*1410 {
+		t.Fatalf("inner packet %s", inner)
+	}
+	iip := udp.Payload[8+14:]
+	if checksum.Sum(iip[:20], 0) != 0xffff {
+		t.Error("the inner IPv4 header has a wrong checksum")
+	}
+	if want := checksum.Fold(checksum.Pseudo(iip[12:20], 6, 20+2*1410)); tcp.Checksum != want {
+		t.Errorf("TCP checksum %#x, want the pseudo header's %#x", tcp.Checksum, want)
+	}
+}
+
+// packet is an IPv4 UDP packet with n bytes of payload.
+func packet(from string, fragment uint16, n int) []byte {
+	a := netip.MustParseAddrPort(from)
+	b := make([]byte, 28)
+	b[0] = 0x45
+	b[6], b[7] = byte(fragment>>8), byte(fragment)
+	s := a.Addr().As4()
+	copy(b[12:], s[:])
+	b[20], b[21] = byte(a.Port()>>8), byte(a.Port())
+	b[24], b[25] = byte((n+8)>>8), byte(n+8)
+	return b
+}
+
+func TestJudge(t *testing.T) {
+	const from, want = "192.0.2.1:40000", 2874
+	tests := []struct {
+		name string
+		seen [][]byte
+		want verdict
+		say  string
+	}{
+		{"nothing", nil, unknown, ""},
+		{"the control only", [][]byte{packet(from, 0, controlLen)}, blocked, "FORWARD"},
+		{"one packet", [][]byte{packet(from, 0, controlLen), packet(from, 0, want+8)}, passes, ""},
+		{"in two segments", [][]byte{packet(from, 0, 1472), packet(from, 0, 1472)}, passes, ""},
+		{"one of two segments", [][]byte{packet(from, 0, controlLen), packet(from, 0, 1472)}, blocked, "FORWARD"},
+		{"from another port", [][]byte{packet("192.0.2.1:1024", 0, want+8)}, blocked, "masquerading"},
+		{"from another address", [][]byte{packet("198.51.100.1:40000", 0, want+8)}, blocked, "masquerading"},
+		{"fragments", [][]byte{packet(from, 0x2000, 1472)}, blocked, "fragments"},
+		{"rubbish", [][]byte{nil, make([]byte, 28), {0x4f, 1, 2}, append([]byte{0x4f}, make([]byte, 30)...)}, unknown, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var s sighting
+			for _, p := range tt.seen {
+				s.see(p, netip.MustParseAddrPort(from))
+			}
+			if v, reason := s.judge(want); v != tt.want || !strings.Contains(reason, tt.say) {
+				t.Errorf("got %d, %q, want %d, %q", v, reason, tt.want, tt.say)
+			}
+		})
+	}
+}
+
+func FuzzSee(f *testing.F) {
+	f.Add(packet("192.0.2.1:1", 0, 22))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var s sighting
+		s.see(b, local)
+		if s.bytes < -8 || s.bytes > 1<<16 {
+			t.Errorf("%d bytes", s.bytes)
+		}
+	})
+}
