@@ -164,7 +164,7 @@ func (l *inLoop) checkOuter(d *Datagram, b []byte) Reason {
 	switch {
 	case fault == vxlan.Short || len(b) < vxlan.HeaderLen+ether.HeaderLen:
 		return ShortDatagram
-	case fault == vxlan.NoVNIFlag && binary.NativeEndian.Uint64(b) == 0:
+	case fault == vxlan.NoVNIFlag && l.known && binary.NativeEndian.Uint64(b) == 0:
 		return Probe
 	case fault == vxlan.NoVNIFlag:
 		return NoVNIFlag
