@@ -11,8 +11,10 @@ import (
 // Names of the contestants.
 const (
 	kernelName = "kernel"
+	relayName  = "relay"
 	vxtapName  = "vxtap"
 	otherName  = "vxtap B"
+	plainName  = "vxtap off" // no offloads
 )
 
 // contestant is two hosts and their containers on an overlay of one kind.
@@ -25,7 +27,7 @@ type contestant struct {
 // chosenContestants returns the names that the flags choose, in the order of
 // the table.
 func chosenContestants(s settings) []string {
-	names := []string{kernelName, vxtapName, otherName}
+	names := []string{kernelName, relayName, vxtapName, otherName, plainName}
 	return slices.DeleteFunc(names, func(name string) bool {
 		if name == otherName && s.other == "" {
 			return true

@@ -42,6 +42,7 @@ type settings struct {
 	contestants  *regexp.Regexp
 	anchor       bool
 	vxtap, vxlab string
+	relay        string
 	vxtapArgs    []string
 	other        string
 	otherArgs    []string
@@ -64,6 +65,7 @@ func parse(args []string, help io.Writer) (settings, error) {
 	f.StringVar(&vxtapArgs, "vxtap-args", "", "more `flags` for it, between blanks")
 	f.StringVar(&s.other, "other", "", "`path` of the daemon of one more contestant, "+otherName+" (with -other-args alone: that of -vxtap)")
 	f.StringVar(&otherArgs, "other-args", "", "more `flags` for that, between blanks")
+	f.StringVar(&s.relay, "relay", "bin/relay", "`path` of the relay, built from test/bench/relay")
 	f.StringVar(&s.vxlab, "vxlab", "bin/vxlab", "`path` of the lab command")
 	f.BoolVar(&s.list, "list", false, "list works and contestants, and do nothing")
 	if err := f.Parse(args); err != nil {

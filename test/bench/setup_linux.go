@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,10 +42,11 @@ const (
 
 // setUp builds everything that the chosen contestants need, and nothing else.
 func setUp(ctx context.Context, s settings, progress io.Writer) (*bench, error) {
-	var err [3]error
+	var err [4]error
 	s.vxtap, err[0] = filepath.Abs(s.vxtap)
 	s.vxlab, err[1] = filepath.Abs(s.vxlab)
 	s.other, err[2] = filepath.Abs(s.other)
+	s.relay, err[3] = filepath.Abs(s.relay)
 	if err := errors.Join(err[:]...); err != nil {
 		return nil, err
 	}
@@ -84,10 +86,14 @@ func (b *bench) add(ctx context.Context, name string) error {
 	switch name {
 	case kernelName:
 		c, err = b.addKernel(ctx)
+	case relayName:
+		c, err = b.addRelay(ctx)
 	case vxtapName:
 		c, err = b.addVxtap(ctx, b.settings.vxtap, b.settings.vxtapArgs...)
 	case otherName:
 		c, err = b.addVxtap(ctx, b.settings.other, b.settings.otherArgs...)
+	case plainName:
+		c, err = b.addVxtap(ctx, b.settings.vxtap, append(slices.Clone(b.settings.vxtapArgs), "-offload=off")...)
 	default:
 		err = errors.New("nobody knows how to set it up")
 	}
