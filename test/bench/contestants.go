@@ -5,6 +5,8 @@ package main
 import (
 	"slices"
 
+	"vxtap/cmd/vxlab/lab"
+	"vxtap/cmd/vxlab/netns"
 	"vxtap/test/traffic"
 )
 
@@ -15,19 +17,28 @@ const (
 	vxtapName  = "vxtap"
 	otherName  = "vxtap B"
 	plainName  = "vxtap off" // no offloads
+	intoName   = "kernel>vxtap"
+	outOfName  = "vxtap>kernel"
 )
 
 // contestant is two hosts and their containers on an overlay of one kind.
 type contestant struct {
 	name    string
+	nodes   [2]node
 	ends    map[place][2]traffic.End // from, to
 	daemons []*daemon                // what moves its frames; none for the kernel
+}
+
+// node is a host of the underlay, and the namespace of its container.
+type node struct {
+	lab.Host
+	host, container *netns.Namespace
 }
 
 // chosenContestants returns the names that the flags choose, in the order of
 // the table.
 func chosenContestants(s settings) []string {
-	names := []string{kernelName, relayName, vxtapName, otherName, plainName}
+	names := []string{kernelName, relayName, vxtapName, otherName, plainName, intoName, outOfName}
 	return slices.DeleteFunc(names, func(name string) bool {
 		if name == otherName && s.other == "" {
 			return true

@@ -15,6 +15,7 @@ import (
 
 	"vxtap/cmd/vxlab/lab"
 	"vxtap/cmd/vxlab/netns"
+	"vxtap/test/bed"
 	"vxtap/test/traffic"
 )
 
@@ -24,14 +25,10 @@ type bench struct {
 	settings    settings
 	lab         *lab.Lab
 	contestants []*contestant
+	built       map[string]*contestant // by name, and some that only serve others
+	kernels     [2]*bed.Kernel         // the hosts of kernelName
 	open        []*netns.Namespace
 	progress    io.Writer
-}
-
-// node is a host of the underlay, and an empty namespace for its container.
-type node struct {
-	lab.Host
-	host, container *netns.Namespace
 }
 
 // How long things may take.
@@ -42,29 +39,30 @@ const (
 
 // setUp builds everything that the chosen contestants need, and nothing else.
 func setUp(ctx context.Context, s settings, progress io.Writer) (*bench, error) {
-	var err [4]error
-	s.vxtap, err[0] = filepath.Abs(s.vxtap)
-	s.vxlab, err[1] = filepath.Abs(s.vxlab)
-	s.other, err[2] = filepath.Abs(s.other)
-	s.relay, err[3] = filepath.Abs(s.relay)
-	if err := errors.Join(err[:]...); err != nil {
-		return nil, err
+	for _, path := range []*string{&s.vxtap, &s.vxlab, &s.relay, &s.other} {
+		if *path == "" {
+			continue // there is no other
+		}
+		var err error
+		if *path, err = filepath.Abs(*path); err != nil {
+			return nil, err
+		}
 	}
 	// A lab has a vxtap host at least. It is not one of ours, which are
 	// started with flags and programs of their own, and rests.
-	l, failed := lab.Up(ctx, lab.Options{Name: s.name, Hosts: 1, Vxtap: s.vxtap, Vxlab: s.vxlab, Owned: true, Progress: progress})
-	if failed != nil {
-		return nil, failed
+	l, err := lab.Up(ctx, lab.Options{Name: s.name, Hosts: 1, Vxtap: s.vxtap, Vxlab: s.vxlab, Owned: true, Progress: progress})
+	if err != nil {
+		return nil, err
 	}
-	b := &bench{settings: s, lab: l, progress: progress}
-	failed = l.StopHost(ctx, 1)
+	b := &bench{settings: s, lab: l, built: map[string]*contestant{}, progress: progress}
+	err = l.StopHost(ctx, 1)
 	for _, name := range chosenContestants(s) {
-		if failed == nil {
-			failed = b.add(ctx, name)
+		if err == nil {
+			err = b.add(ctx, name)
 		}
 	}
-	if failed != nil {
-		return nil, errors.Join(failed, b.takeDown())
+	if err != nil {
+		return nil, errors.Join(err, b.takeDown())
 	}
 	return b, nil
 }
@@ -81,24 +79,8 @@ func (b *bench) takeDown() error {
 
 // add sets up one contestant, and returns when it carries traffic.
 func (b *bench) add(ctx context.Context, name string) error {
-	var c *contestant
-	var err error
-	switch name {
-	case kernelName:
-		c, err = b.addKernel(ctx)
-	case relayName:
-		c, err = b.addRelay(ctx)
-	case vxtapName:
-		c, err = b.addVxtap(ctx, b.settings.vxtap, b.settings.vxtapArgs...)
-	case otherName:
-		c, err = b.addVxtap(ctx, b.settings.other, b.settings.otherArgs...)
-	case plainName:
-		c, err = b.addVxtap(ctx, b.settings.vxtap, append(slices.Clone(b.settings.vxtapArgs), "-offload=off")...)
-	default:
-		err = errors.New("nobody knows how to set it up")
-	}
+	c, err := b.build(ctx, name)
 	if err == nil {
-		c.name = name
 		err = c.reach(ctx)
 	}
 	if err != nil {
@@ -107,6 +89,39 @@ func (b *bench) add(ctx context.Context, name string) error {
 	b.contestants = append(b.contestants, c)
 	fmt.Fprintf(b.progress, "%s is there\n", name)
 	return nil
+}
+
+// build makes the hosts of a contestant, or returns those that it has already:
+// some stand in for others too.
+func (b *bench) build(ctx context.Context, name string) (c *contestant, err error) {
+	if c := b.built[name]; c != nil {
+		return c, nil
+	}
+	s := b.settings
+	switch name {
+	case kernelName:
+		c, err = b.addKernel(ctx)
+	case relayName:
+		c, err = b.addRelay(ctx)
+	case vxtapName:
+		c, err = b.addVxtap(ctx, s.vxtap, s.vxtapArgs...)
+	case otherName:
+		c, err = b.addVxtap(ctx, s.other, s.otherArgs...)
+	case plainName:
+		c, err = b.addVxtap(ctx, s.vxtap, append(slices.Clone(s.vxtapArgs), "-offload=off")...)
+	case intoName:
+		c, err = b.addMixed(ctx, kernelName, vxtapName)
+	case outOfName:
+		c, err = b.addMixed(ctx, vxtapName, kernelName)
+	default:
+		err = errors.New("nobody knows how to set it up")
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.name = name
+	b.built[name] = c
+	return c, nil
 }
 
 // reach returns when both ends answer in every place.
@@ -151,12 +166,14 @@ func (b *bench) join(ctx context.Context) (node, error) {
 // pair makes both hosts of a contestant with f, which returns the subnet of
 // each. Hosts have its first address, containers the third.
 func (b *bench) pair(ctx context.Context, f func(i int, n node) (netip.Prefix, error)) (*contestant, error) {
+	var nodes [2]node
 	var host, container [2]traffic.End
 	for i := range 2 {
 		n, err := b.join(ctx)
 		if err != nil {
 			return nil, err
 		}
+		nodes[i] = n
 		subnet, err := f(i, n)
 		if err != nil {
 			return nil, err
@@ -164,5 +181,5 @@ func (b *bench) pair(ctx context.Context, f func(i int, n node) (netip.Prefix, e
 		host[i] = traffic.End{Namespace: n.host, Addr: subnet.Addr()}
 		container[i] = traffic.End{Namespace: n.container, Addr: subnet.Addr().Next().Next()}
 	}
-	return &contestant{ends: map[place][2]traffic.End{hosts: host, containers: container}}, nil
+	return &contestant{nodes: nodes, ends: map[place][2]traffic.End{hosts: host, containers: container}}, nil
 }

@@ -14,6 +14,9 @@ import (
 	"vxtap/test/bed"
 )
 
+// vxtapDevice is the name of the daemon's TAP.
+const vxtapDevice = "flannel.1"
+
 // addVxtap makes two hosts that run the daemon program with more flags.
 func (b *bench) addVxtap(ctx context.Context, program string, args ...string) (*contestant, error) {
 	var daemons []*daemon
