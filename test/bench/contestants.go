@@ -17,6 +17,7 @@ const (
 	vxtapName  = "vxtap"
 	otherName  = "vxtap B"
 	plainName  = "vxtap off" // no offloads
+	ovsName    = "ovs"       // Open vSwitch, userspace datapath
 	intoName   = "kernel>vxtap"
 	outOfName  = "vxtap>kernel"
 )
@@ -38,7 +39,7 @@ type node struct {
 // chosenContestants returns the names that the flags choose, in the order of
 // the table.
 func chosenContestants(s settings) []string {
-	names := []string{kernelName, relayName, vxtapName, otherName, plainName, intoName, outOfName}
+	names := []string{kernelName, relayName, vxtapName, otherName, plainName, ovsName, intoName, outOfName}
 	return slices.DeleteFunc(names, func(name string) bool {
 		if name == otherName && s.other == "" {
 			return true

@@ -27,6 +27,7 @@ type bench struct {
 	contestants []*contestant
 	built       map[string]*contestant // by name, and some that only serve others
 	kernels     [2]*bed.Kernel         // the hosts of kernelName
+	leftOut     []string               // who cannot take part here, and why
 	open        []*netns.Namespace
 	progress    io.Writer
 }
@@ -80,6 +81,11 @@ func (b *bench) takeDown() error {
 // add sets up one contestant, and returns when it carries traffic.
 func (b *bench) add(ctx context.Context, name string) error {
 	c, err := b.build(ctx, name)
+	if errors.Is(err, errAbsent) {
+		b.leftOut = append(b.leftOut, fmt.Sprintf("%s is left out: %v", name, err))
+		fmt.Fprintln(b.progress, b.leftOut[len(b.leftOut)-1])
+		return nil
+	}
 	if err == nil {
 		err = c.reach(ctx)
 	}
@@ -109,6 +115,8 @@ func (b *bench) build(ctx context.Context, name string) (c *contestant, err erro
 		c, err = b.addVxtap(ctx, s.other, s.otherArgs...)
 	case plainName:
 		c, err = b.addVxtap(ctx, s.vxtap, append(slices.Clone(s.vxtapArgs), "-offload=off")...)
+	case ovsName:
+		c, err = b.addOVS(ctx)
 	case intoName:
 		c, err = b.addMixed(ctx, kernelName, vxtapName)
 	case outOfName:
