@@ -28,6 +28,17 @@ type contestant struct {
 	nodes   [2]node
 	ends    map[place][2]traffic.End // from, to
 	daemons []*daemon                // what moves its frames; none for the kernel
+	mixed   bool                     // its hosts are also those of others
+}
+
+// alive returns an error if a daemon of c has ended.
+func (c *contestant) alive() error {
+	for _, d := range c.daemons {
+		if err := d.died(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // node is a host of the underlay, and the namespace of its container.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"math"
 	"os"
@@ -32,6 +33,36 @@ func (k cpuClock) per(n float64) float64 {
 		return math.NaN()
 	}
 	return (to - k.from).Seconds() / n
+}
+
+// settleTime is how long the daemons have to come to rest.
+const settleTime = 500 * time.Millisecond
+
+// atRest yields how much of a core each daemon of a contestant uses when there
+// is nothing to do, and the memory of the largest.
+func atRest(ctx context.Context, c *contestant, _ work, s settings) ([]float64, error) {
+	values := []float64{math.NaN(), math.NaN()}
+	if len(c.daemons) == 0 {
+		return values, nil
+	}
+	if err := sleep(ctx, settleTime); err != nil {
+		return nil, err
+	}
+	cpu := startCPU(c)
+	if err := sleep(ctx, s.time); err != nil {
+		return nil, err
+	}
+	values[0] = 100 * cpu.per(s.time.Seconds()*float64(len(c.daemons)))
+	var largest float64
+	for _, d := range c.daemons {
+		kB, err := residentKB(d.cmd.Process.Pid)
+		if err != nil {
+			return nil, err
+		}
+		largest = max(largest, kB)
+	}
+	values[1] = largest / 1024
+	return values, nil
 }
 
 // cpu returns the CPU time that the daemons of c have used.
@@ -75,4 +106,28 @@ func processCPU(pid int) (time.Duration, error) {
 		sum += time.Duration(ns)
 	}
 	return sum, err
+}
+
+// residentKB returns the resident memory of a process in kilobytes.
+func residentKB(pid int) (float64, error) {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			return strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 64)
+		}
+	}
+	return 0, errors.New("a process state without VmRSS")
+}
+
+// sleep returns after d, or before with the error of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
 }

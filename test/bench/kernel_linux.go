@@ -54,7 +54,7 @@ func (b *bench) addMixed(ctx context.Context, from, to string) (*contestant, err
 	if err != nil {
 		return nil, err
 	}
-	c := &contestant{ends: map[place][2]traffic.End{}}
+	c := &contestant{mixed: true, ends: map[place][2]traffic.End{}}
 	for _, p := range []place{containers, hosts} {
 		c.ends[p] = [2]traffic.End{near.ends[p][0], far.ends[p][1]}
 	}

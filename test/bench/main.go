@@ -100,15 +100,16 @@ func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	rows, failed := b.measure(ctx, s, progress)
+	m := &measurement{settings: s, contestants: b.contestants, progress: progress}
+	failed := m.measure(ctx)
 	if err := errors.Join(ctx.Err(), b.takeDown()); err != nil {
 		return errors.Join(err, failed)
 	}
-	names := make([]string, len(b.contestants))
-	for i, c := range b.contestants {
-		names[i] = c.name
+	r := results{settings: s, rows: m.rows, leftOut: b.leftOut}
+	for _, c := range b.contestants {
+		r.names = append(r.names, c.name)
 	}
-	report(stdout, s, names, rows)
+	r.writeTable(stdout)
 	return failed
 }
 

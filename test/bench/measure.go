@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -20,71 +21,81 @@ type row struct {
 	samples map[string][]float64
 }
 
-// measure runs every work on every contestant, round by round. A measurement
-// that fails twice leaves a gap; the rows are good as far as they go, and the
-// error says what is missing.
-func (b *bench) measure(ctx context.Context, s settings, progress io.Writer) ([]*row, error) {
-	var rows []*row
-	var failed []error
-	works := chosenWorks(s)
+// measurement is a run: every work on every contestant, round by round.
+type measurement struct {
+	settings    settings
+	contestants []*contestant
+	progress    io.Writer
+	rows        []*row
+	failed      []error
+}
+
+// measure fills rows. A measurement that fails twice leaves a gap in them, and
+// the error says what is missing.
+func (m *measurement) measure(ctx context.Context) error {
+	works := chosenWorks(m.settings)
 	byWork := make([][]*row, len(works))
 	for i, w := range works {
-		for _, m := range w.metrics {
-			r := &row{w, m, map[string][]float64{}}
-			rows, byWork[i] = append(rows, r), append(byWork[i], r)
+		for _, metric := range w.metrics {
+			r := &row{w, metric, map[string][]float64{}}
+			m.rows, byWork[i] = append(m.rows, r), append(byWork[i], r)
 		}
 	}
-	for round := range s.rounds {
+	for round := range m.settings.rounds {
 		for i, w := range works {
-			for j := range b.contestants {
-				// Whoever comes first has the machine in another state than
-				// whoever follows on a busy neighbour: everybody in turn.
-				c := b.contestants[(j+round)%len(b.contestants)]
-				values, err := twice(ctx, c, w, s, progress)
-				if ctx.Err() != nil {
-					return rows, context.Cause(ctx)
-				}
-				if err != nil {
-					failed = append(failed, fmt.Errorf("%s, %s, round %d: %w", c.name, w.key, round+1, err))
-					continue
-				}
-				fmt.Fprintf(progress, "round %d/%d  %-24s %-12s", round+1, s.rounds, w.key, c.name)
-				for k, r := range byWork[i] {
-					if !math.IsNaN(values[k]) {
-						r.samples[c.name] = append(r.samples[c.name], values[k])
-						fmt.Fprintf(progress, "  %s %s", figure(values[k]), r.metric.name)
-					}
-				}
-				fmt.Fprintln(progress)
+			m.round(ctx, round, w, byWork[i])
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
 			}
 		}
 	}
-	return rows, errors.Join(failed...)
+	m.rows = slices.DeleteFunc(m.rows, func(r *row) bool { return len(r.samples) == 0 })
+	return errors.Join(m.failed...)
+}
+
+// round does one work on everybody.
+func (m *measurement) round(ctx context.Context, round int, w work, rows []*row) {
+	for i := range m.contestants {
+		// Whoever comes first finds the machine in another state than whoever
+		// follows on a busy neighbour: everybody in turn.
+		c := m.contestants[(i+round)%len(m.contestants)]
+		if c.mixed && (w.key == restKey || strings.HasPrefix(w.key, reverseKey)) {
+			continue // the daemon is another's, and the way back is the other mixed pair's
+		}
+		values, err := m.twice(ctx, c, w)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			m.failed = append(m.failed, fmt.Errorf("%s, %s, round %d: %w", c.name, w.key, round+1, err))
+			continue
+		}
+		fmt.Fprintf(m.progress, "round %d/%d  %-24s %-12s", round+1, m.settings.rounds, w.key, c.name)
+		for i, r := range rows {
+			if !math.IsNaN(values[i]) {
+				r.samples[c.name] = append(r.samples[c.name], values[i])
+				fmt.Fprintf(m.progress, "  %s %s", figure(values[i]), r.metric.name)
+			}
+		}
+		fmt.Fprintln(m.progress)
+	}
 }
 
 // twice is one measurement, with a second try. On a machine with a neighbour a
 // program may be late; what fails again is a finding.
-func twice(ctx context.Context, c *contestant, w work, s settings, progress io.Writer) ([]float64, error) {
-	values, err := w.run(ctx, c, w, s)
+func (m *measurement) twice(ctx context.Context, c *contestant, w work) ([]float64, error) {
+	values, err := w.run(ctx, c, w, m.settings)
 	if err == nil || ctx.Err() != nil {
 		return values, err
 	}
 	if err := c.alive(); err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(progress, "%s, %s: %v; once more\n", c.name, w.key, err)
-	time.Sleep(time.Second)
-	return w.run(ctx, c, w, s)
-}
-
-// alive returns an error if a daemon of c has ended.
-func (c *contestant) alive() error {
-	for _, d := range c.daemons {
-		if err := d.died(); err != nil {
-			return err
-		}
+	fmt.Fprintf(m.progress, "%s, %s: %v; once more\n", c.name, w.key, err)
+	if err := sleep(ctx, time.Second); err != nil {
+		return nil, err
 	}
-	return nil
+	return w.run(ctx, c, w, m.settings)
 }
 
 func median(v []float64) float64 {

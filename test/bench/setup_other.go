@@ -11,7 +11,10 @@ import (
 	"io"
 )
 
-type bench struct{ contestants []*contestant }
+type bench struct {
+	contestants []*contestant
+	leftOut     []string
+}
 
 func setUp(context.Context, settings, io.Writer) (*bench, error) {
 	return nil, fmt.Errorf("kernel VXLAN and namespaces are Linux's: %w", errors.ErrUnsupported)

@@ -5,55 +5,44 @@ package main
 import (
 	"fmt"
 	"io"
-	"math"
 	"strconv"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// report prints the medians, each with its ratio to kernel VXLAN, and below
-// each other the ratios that say how vxtap stands to the others.
-func report(w io.Writer, s settings, names []string, rows []*row) {
+// writeTable prints the figures, and how they stand to what is to be reached.
+func (r results) writeTable(w io.Writer) {
 	t := table.NewWriter()
 	t.SetOutputMirror(w)
 	t.SetStyle(table.StyleLight)
-	head := table.Row{"work", "between", ""}
-	for _, name := range names {
-		head = append(head, name)
-	}
-	t.AppendHeader(head)
-	for _, r := range rows {
-		line := table.Row{r.work.name, r.place, r.metric.name}
-		for _, name := range names {
-			line = append(line, cell(r, name))
+	t.Style().Format.Header = text.FormatDefault
+	t.AppendHeader(columns("work", "between", "", r.head()))
+	for i, row := range r.rows {
+		if i > 0 && row.place != r.rows[i-1].place {
+			t.AppendSeparator()
 		}
-		t.AppendRow(line)
+		t.AppendRow(columns(row.work.name, string(row.place), row.metric.name, r.cells(row)))
 	}
 	t.Render()
-	fmt.Fprintf(w, "medians of %d interleaved rounds of %s, in brackets the ratio to %s\n%s\n", s.rounds, s.time, kernelName, machine())
+	for _, line := range r.conditions() {
+		fmt.Fprintln(w, line)
+	}
 }
 
-// cell is one contestant's median, with its ratio to the kernel's.
-func cell(r *row, name string) string {
-	v := median(r.samples[name])
-	if math.IsNaN(v) {
-		return "-"
+func columns(work, between, metric string, rest []string) table.Row {
+	row := table.Row{work, between, metric}
+	for _, cell := range rest {
+		row = append(row, cell)
 	}
-	if ratio := v / median(r.samples[kernelName]); name != kernelName && !math.IsNaN(ratio) {
-		return fmt.Sprintf("%s (%.2f)", figure(v), ratio)
-	}
-	return figure(v)
+	return row
 }
 
 // figure writes a number with three digits that count.
 func figure(v float64) string {
-	switch {
-	case v >= 100:
-		return strconv.FormatFloat(v, 'f', 0, 64)
-	case v >= 10:
-		return strconv.FormatFloat(v, 'f', 1, 64)
-	case v >= 1:
-		return strconv.FormatFloat(v, 'f', 2, 64)
+	digits := 3
+	for limit := 1.0; digits > 0 && v >= limit; limit *= 10 {
+		digits--
 	}
-	return strconv.FormatFloat(v, 'f', 3, 64)
+	return strconv.FormatFloat(v, 'f', digits, 64)
 }
