@@ -16,6 +16,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"regexp"
@@ -46,12 +47,15 @@ type settings struct {
 	vxtapArgs    []string
 	other        string
 	otherArgs    []string
+	markdown     string
+	svg, json    string
 	list         bool
+	args         []string
 }
 
 // parse reads the flags. What it writes about them goes to help.
 func parse(args []string, help io.Writer) (settings, error) {
-	var s settings
+	s := settings{args: args}
 	var works, contestants, vxtapArgs, otherArgs string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(help)
@@ -67,6 +71,9 @@ func parse(args []string, help io.Writer) (settings, error) {
 	f.StringVar(&otherArgs, "other-args", "", "more `flags` for that, between blanks")
 	f.StringVar(&s.relay, "relay", "bin/relay", "`path` of the relay, built from test/bench/relay")
 	f.StringVar(&s.vxlab, "vxlab", "bin/vxlab", "`path` of the lab command")
+	f.StringVar(&s.markdown, "md", "", "`file` that gets the tables as Markdown; one that is there must have marks for them to stand between")
+	f.StringVar(&s.svg, "svg", "", "`file` that gets a picture of them")
+	f.StringVar(&s.json, "json", "", "`file` that gets every sample")
 	f.BoolVar(&s.list, "list", false, "list works and contestants, and do nothing")
 	if err := f.Parse(args); err != nil {
 		return s, err
@@ -75,13 +82,32 @@ func parse(args []string, help io.Writer) (settings, error) {
 	if len(s.otherArgs) > 0 && s.other == "" {
 		s.other = s.vxtap
 	}
-	var errs [3]error
+	var errs [5]error
 	s.works, errs[0] = regexp.Compile(works)
 	s.contestants, errs[1] = regexp.Compile("^(?:" + contestants + ")$")
 	if s.rounds < 1 || s.time < time.Second || f.NArg() > 0 {
 		errs[2] = errors.New("it takes flags only, and at least one round of one second")
 	}
+	if errs[0] == nil && errs[1] == nil {
+		errs[3] = s.checkChoice()
+	}
+	// Found out now rather than after the run.
+	if _, _, err := around(s.markdown); s.markdown != "" && !errors.Is(err, fs.ErrNotExist) {
+		errs[4] = err
+	}
 	return s, errors.Join(errs[:]...)
+}
+
+// checkChoice says when nothing is chosen: a misspelt word must not measure
+// nothing.
+func (s settings) checkChoice() error {
+	if len(chosenWorks(s)) == 0 {
+		return fmt.Errorf("no work has %s in its key: see -list", s.works)
+	}
+	if len(chosenContestants(s)) == 0 {
+		return fmt.Errorf("no contestant has the name %s: see -list", s.contestants)
+	}
+	return nil
 }
 
 func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
@@ -110,7 +136,7 @@ func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 		r.names = append(r.names, c.name)
 	}
 	r.writeTable(stdout)
-	return failed
+	return errors.Join(failed, r.writeFiles())
 }
 
 // list shows what -works and -contestants choose from.

@@ -3,10 +3,11 @@
 package main
 
 import (
+	"bytes"
 	"debug/buildinfo"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"slices"
@@ -118,8 +119,26 @@ func program(path string, args []string) string {
 	return text
 }
 
-// writeJSON writes every sample.
-func (r results) writeJSON(w io.Writer) error {
+// writeFiles writes the files that the flags name.
+func (r results) writeFiles() error {
+	var errs []error
+	var b bytes.Buffer
+	if name := r.settings.markdown; name != "" {
+		r.writeMarkdown(&b)
+		errs = append(errs, insert(name, b.Bytes()))
+	}
+	if name := r.settings.svg; name != "" {
+		errs = append(errs, os.WriteFile(name, []byte(r.picture()), 0o644))
+	}
+	if name := r.settings.json; name != "" {
+		text, err := r.samples()
+		errs = append(errs, err, os.WriteFile(name, text, 0o644))
+	}
+	return errors.Join(errs...)
+}
+
+// samples returns every sample as JSON.
+func (r results) samples() ([]byte, error) {
 	type line struct {
 		Work    string               `json:"work"`
 		Name    string               `json:"name"`
@@ -131,12 +150,10 @@ func (r results) writeJSON(w io.Writer) error {
 	for _, row := range r.rows {
 		lines = append(lines, line{row.key, row.work.name, row.metric.name, row.lower, row.samples})
 	}
-	e := json.NewEncoder(w)
-	e.SetIndent("", "\t")
-	return e.Encode(struct {
+	return json.MarshalIndent(struct {
 		Conditions  []string `json:"conditions"`
-		Command     []string `json:"command"`
+		Command     string   `json:"command"`
 		Contestants []string `json:"contestants"`
 		Rows        []line   `json:"rows"`
-	}{r.conditions(), os.Args, r.names, lines})
+	}{r.conditions(), r.command(), r.names, lines}, "", "\t")
 }

@@ -11,29 +11,44 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// writeTable prints the figures, and how they stand to what is to be reached.
+// writeTable prints the figures, and below how they stand to what is to be
+// reached.
 func (r results) writeTable(w io.Writer) {
-	t := table.NewWriter()
-	t.SetOutputMirror(w)
-	t.SetStyle(table.StyleLight)
-	t.Style().Format.Header = text.FormatDefault
-	t.AppendHeader(columns("work", "between", "", r.head()))
+	t := newTable(w, append([]string{"work", "between", ""}, r.head()...))
 	for i, row := range r.rows {
 		if i > 0 && row.place != r.rows[i-1].place {
 			t.AppendSeparator()
 		}
-		t.AppendRow(columns(row.work.name, string(row.place), row.metric.name, r.cells(row)))
+		t.AppendRow(line(append([]string{row.work.name, string(row.place), row.metric.name}, r.cells(row)...)))
 	}
 	t.Render()
-	for _, line := range r.conditions() {
-		fmt.Fprintln(w, line)
+	for _, sentence := range r.conditions() {
+		fmt.Fprintln(w, sentence)
 	}
+	verdicts := r.verdicts()
+	if len(verdicts) == 0 {
+		return
+	}
+	t = newTable(w, verdictHead())
+	for _, v := range verdicts {
+		t.AppendRow(line(v))
+	}
+	t.Render()
 }
 
-func columns(work, between, metric string, rest []string) table.Row {
-	row := table.Row{work, between, metric}
-	for _, cell := range rest {
-		row = append(row, cell)
+func newTable(w io.Writer, head []string) table.Writer {
+	t := table.NewWriter()
+	t.SetOutputMirror(w)
+	t.SetStyle(table.StyleLight)
+	t.Style().Format.Header = text.FormatDefault
+	t.AppendHeader(line(head))
+	return t
+}
+
+func line(cells []string) table.Row {
+	row := make(table.Row, len(cells))
+	for i, cell := range cells {
+		row[i] = cell
 	}
 	return row
 }

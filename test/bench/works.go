@@ -17,9 +17,11 @@ const (
 
 // metric is one figure that a work yields.
 type metric struct {
-	name  string // with its unit
-	lower bool   // lower is better
-	chart string // what the picture calls its work; "": it is not in the picture
+	name    string // with its unit
+	unit    string
+	lower   bool   // lower is better
+	charted bool   // it is in the picture
+	short   string // there, beside the name of the work, where that has several
 }
 
 // runner does a work on one contestant. It yields one figure for each metric of
@@ -37,15 +39,15 @@ type work struct {
 
 // What the works yield.
 var (
-	rate       = metric{"Gb/s", false, "throughput"}
-	delivered  = metric{"k/s delivered", false, "delivered"}
-	middle     = metric{"half RTT, median us", true, "median"}
-	tail       = metric{"half RTT, p99 us", true, "99th percentile"}
-	exchanges  = metric{"k/s", false, "rate"}
-	perGB      = metric{"CPU s/GB", true, ""}
-	perMillion = metric{"CPU s/M packets", true, ""}
-	idle       = metric{"% of a core", true, ""}
-	memory     = metric{"MiB resident", true, ""}
+	rate       = metric{name: "Gb/s", unit: "Gb/s", charted: true}
+	delivered  = metric{name: "k/s delivered", unit: "k/s", charted: true}
+	middle     = metric{name: "half RTT, median us", unit: "us", lower: true, charted: true, short: "median"}
+	tail       = metric{name: "half RTT, p99 us", unit: "us", lower: true, charted: true, short: "p99"}
+	exchanges  = metric{name: "k/s", unit: "k/s", charted: true}
+	perGB      = metric{name: "CPU s/GB", lower: true}
+	perMillion = metric{name: "CPU s/M packets", lower: true}
+	idle       = metric{name: "% of a core", lower: true}
+	memory     = metric{name: "MiB resident", lower: true}
 )
 
 // works returns all of them, in the order of the table.
