@@ -41,6 +41,10 @@ func (m *measurement) measure(ctx context.Context) error {
 			m.rows, byWork[i] = append(m.rows, r), append(byWork[i], r)
 		}
 	}
+	// Programs start and end, and sockperf pauses for two seconds.
+	each := m.settings.time + time.Second
+	runs := m.settings.rounds * len(works) * len(m.contestants)
+	fmt.Fprintf(m.progress, "%d measurements: about %s\n", runs, (time.Duration(runs) * each).Round(time.Minute))
 	for round := range m.settings.rounds {
 		for i, w := range works {
 			m.round(ctx, round, w, byWork[i])
@@ -70,14 +74,14 @@ func (m *measurement) round(ctx context.Context, round int, w work, rows []*row)
 			m.failed = append(m.failed, fmt.Errorf("%s, %s, round %d: %w", c.name, w.key, round+1, err))
 			continue
 		}
-		fmt.Fprintf(m.progress, "round %d/%d  %-24s %-12s", round+1, m.settings.rounds, w.key, c.name)
+		line := fmt.Sprintf("round %d/%d  %-24s %-12s", round+1, m.settings.rounds, w.key, c.name)
 		for i, r := range rows {
 			if !math.IsNaN(values[i]) {
 				r.samples[c.name] = append(r.samples[c.name], values[i])
-				fmt.Fprintf(m.progress, "  %s %s", figure(values[i]), r.metric.name)
+				line += fmt.Sprintf("  %s %s", figure(values[i]), r.metric.name)
 			}
 		}
-		fmt.Fprintln(m.progress)
+		fmt.Fprintln(m.progress, line)
 	}
 }
 
