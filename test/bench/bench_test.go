@@ -67,7 +67,7 @@ func TestParse(t *testing.T) {
 		{"marks are not there", "-md " + foreign, "has no lines", ""},
 		{"a work that nobody knows", "-works tpc", "no work", ""},
 		{"a contestant that nobody knows", "-contestants vxlan -anchor=false", "no contestant", ""},
-		{"half a second", "-time 500ms", "one second", ""},
+		{"half a second", "-time 1500ms", "whole seconds", ""},
 		{"no round", "-rounds 0", "one round", ""},
 		{"words", "all of it", "flags only", ""},
 		{"no regular expression", "-works (", "missing closing", ""},

@@ -74,14 +74,15 @@ func (m *measurement) round(ctx context.Context, round int, w work, rows []*row)
 			m.failed = append(m.failed, fmt.Errorf("%s, %s, round %d: %w", c.name, w.key, round+1, err))
 			continue
 		}
-		line := fmt.Sprintf("round %d/%d  %-24s %-12s", round+1, m.settings.rounds, w.key, c.name)
+		var line strings.Builder
+		fmt.Fprintf(&line, "round %d/%d  %-24s %-12s", round+1, m.settings.rounds, w.key, c.name)
 		for i, r := range rows {
 			if !math.IsNaN(values[i]) {
 				r.samples[c.name] = append(r.samples[c.name], values[i])
-				line += fmt.Sprintf("  %s %s", figure(values[i]), r.metric.name)
+				fmt.Fprintf(&line, "  %s %s", figure(values[i]), r.metric.name)
 			}
 		}
-		fmt.Fprintln(m.progress, line)
+		fmt.Fprintln(m.progress, line.String())
 	}
 }
 

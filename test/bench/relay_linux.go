@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -32,6 +33,9 @@ type relayHost struct {
 
 // addRelay makes two hosts whose TAPs are joined by the relay.
 func (b *bench) addRelay(ctx context.Context) (*contestant, error) {
+	if _, err := os.Stat(b.settings.relay); err != nil {
+		return nil, fmt.Errorf("%w: make bench builds it, or go build -o bin/ ./test/bench/relay", err)
+	}
 	var ends [2]relayHost
 	c, err := b.pair(ctx, func(i int, n node) (netip.Prefix, error) {
 		ends[i] = relayHost{node: n, subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 31, byte(1 + i), 0}), 24)}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -47,6 +48,11 @@ func setUp(ctx context.Context, s settings, progress io.Writer) (*bench, error) 
 		var err error
 		if *path, err = filepath.Abs(*path); err != nil {
 			return nil, err
+		}
+	}
+	for _, program := range []string{"iperf3", "sockperf", "etcdctl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return nil, fmt.Errorf("no %s: make deps installs it", program)
 		}
 	}
 	// A lab has a vxtap host at least. It is not one of ours, which are
