@@ -77,11 +77,19 @@ func (r results) head() []string {
 	return head
 }
 
+// method says what kind of figures a run yields.
+func (s settings) method() string {
+	if s.rounds == 1 {
+		return fmt.Sprintf("One round of %s", s.time)
+	}
+	return fmt.Sprintf("Medians of %d interleaved rounds of %s", s.rounds, s.time)
+}
+
 // conditions returns what to know about the figures, a sentence a line.
 func (r results) conditions() []string {
 	s := r.settings
 	lines := []string{
-		fmt.Sprintf("Medians of %d interleaved rounds of %s; in brackets the ratio to %s.", s.rounds, s.time, kernelName),
+		s.method() + "; in brackets the ratio to " + kernelName + ".",
 		machine() + ", " + time.Now().UTC().Format(time.DateOnly) + ".",
 	}
 	if slices.Contains(r.names, vxtapName) || slices.Contains(r.names, plainName) {

@@ -158,7 +158,7 @@ func (c *chart) draw() {
 		c.text(margin, y+barHeight-1, "name", "start", g.title)
 		c.text(margin, y+barHeight+14, "soft small", "start", g.kernel())
 	}
-	c.text(margin, height-14, "soft small", "start", fmt.Sprintf("Medians of %d rounds of %s; %s", c.settings.rounds, c.settings.time, c.conditions()[1]))
+	c.text(margin, height-14, "soft small", "start", c.settings.method()+"; "+c.conditions()[1])
 	c.w.WriteString("</svg>\n")
 }
 
