@@ -237,17 +237,26 @@ const Prefix = lab.EtcdPrefix
 // Etcdctl runs etcdctl where the lab's etcd is and returns what it prints.
 func (b *Bed) Etcdctl(args ...string) string {
 	b.t.Helper()
-	cmd := exec.Command("etcdctl", append([]string{"--endpoints", b.EtcdURL(), "--command-timeout", "5s"}, args...)...)
+	out, err := Etcdctl(b.Node("net"), b.EtcdURL(), args...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return out
+}
+
+// Etcdctl runs etcdctl in a namespace and returns what it prints.
+func Etcdctl(ns *netns.Namespace, url string, args ...string) (string, error) {
+	cmd := exec.Command("etcdctl", append([]string{"--endpoints", url, "--command-timeout", "5s"}, args...)...)
 	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := b.Node("net").Start(cmd); err != nil {
-		b.t.Fatalf("etcdctl (Debian: etcd-client): %v", err)
+	if err := ns.Start(cmd); err != nil {
+		return "", fmt.Errorf("etcdctl (Debian: etcd-client): %w", err)
 	}
 	if err := cmd.Wait(); err != nil {
-		b.t.Fatalf("etcdctl %s: %v: %s", strings.Join(args, " "), err, out.String())
+		return "", fmt.Errorf("etcdctl %s: %w: %s", strings.Join(args, " "), err, out.String())
 	}
-	return out.String()
+	return out.String(), nil
 }
 
 // Eventually calls f until it returns nil, and fails the test with its last
