@@ -50,6 +50,15 @@ func Sum(b []byte, initial uint32) uint32 {
 	return sumTail(b, i, sum, carries)
 }
 
+// Sum20 is Sum for an IPv4 header without options, which every frame has that
+// is joined.
+func Sum20(b *[20]byte) uint32 {
+	le := binary.LittleEndian
+	sum, c := bits.Add64(le.Uint64(b[0:]), le.Uint64(b[8:]), 0)
+	sum, c = bits.Add64(sum, uint64(le.Uint32(b[16:])), c)
+	return uint32(bits.ReverseBytes16(fold64(sum + c)))
+}
+
 // sumTail adds the bytes of b from i on, less than 64, to a sum of 64-bit words
 // whose carries were counted apart, and brings it down to 16 bits.
 func sumTail(b []byte, i int, sum, carries uint64) uint32 {
