@@ -48,6 +48,10 @@ test: ## every check below that CI makes; installs what is missing with apt (roo
 bench: build ## throughput and latency beside kernel VXLAN, in one table (root)
 	go run ./test/bench
 
+.PHONY: bench-micro
+bench-micro: ## nanoseconds a frame and allocations of each stage, in one table
+	go run ./test/micro
+
 ##@ The parts of make test
 
 .PHONY: deps

@@ -206,7 +206,7 @@ var sink uint32
 
 func BenchmarkSum(b *testing.B) {
 	for _, n := range []int{20, 64, 1400, 65536} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+		b.Run(fmt.Sprint(n, " B"), func(b *testing.B) {
 			data := random(n)
 			b.SetBytes(int64(n))
 			b.ReportAllocs()
