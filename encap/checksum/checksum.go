@@ -15,6 +15,7 @@ package checksum
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // Sum adds b to initial, as 16-bit big-endian words, an odd last byte being
@@ -31,7 +32,7 @@ func Sum(b []byte, initial uint32) uint32 {
 	// capacity of b, forgotten in the next line, or more words a round would
 	// go to memory and back.
 	le := binary.LittleEndian
-	b = b[:len(b):len(b)]
+	b = slices.Clip(b)
 	sum := uint64(bits.ReverseBytes16(Fold(initial)))
 	var carries, c, t uint64
 	i := 0
