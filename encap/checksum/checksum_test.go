@@ -97,9 +97,29 @@ func TestSumCarries(t *testing.T) {
 		for i := range b {
 			b[i] = byte(-(order >> (i / 8) & 1))
 		}
-		if got, want := Sum(b, 1), uint32(naive(b, 1)); got != want {
-			t.Fatalf("words %011b: got %#04x, want %#04x", order, got, want)
+		for _, initial := range []uint32{1, 0x0100} { // least in either byte order
+			if got, want := Sum(b, initial), uint32(naive(b, initial)); got != want {
+				t.Fatalf("words %011b after %#04x: got %#04x, want %#04x", order, initial, got, want)
+			}
 		}
+	}
+}
+
+func TestSum20(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var b [20]byte
+	for range 1000 {
+		for i := range b {
+			b[i] = []byte{0, 1, 0xfe, 0xff, byte(r.Uint32())}[r.IntN(5)]
+		}
+		if got, want := Sum20(&b), uint32(naive(b[:], 0)); got != want {
+			t.Fatalf("% x: got %#04x, want %#04x", b, got, want)
+		}
+	}
+	// The carry of the first two words, and then one more.
+	b = [20]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}
+	if got, want := Sum20(&b), uint32(naive(b[:], 0)); got != want {
+		t.Fatalf("got %#04x, want %#04x", got, want)
 	}
 }
 

@@ -63,12 +63,28 @@ func TestUDPRuns(t *testing.T) {
 			}
 			return frames
 		}, []int{1, 1}},
+		{"checksums of zero that would be right", func(s spec) [][]byte {
+			var frames [][]byte
+			for range 2 {
+				s.payload = append(pattern(62), 0, 0)
+				sum := rfc1071([]byte{byte(s.pseudo() >> 8), byte(s.pseudo())}, s.l4Header(), s.payload)
+				binary.BigEndian.PutUint16(s.payload[62:], ^sum)
+				frames = append(frames, s.raw(0))
+				s = next(s)
+			}
+			return frames
+		}, []int{1, 1}},
 		{"one with options behind (RFC 9868)", func(s spec) [][]byte {
 			frames := sized(64, 64, 64, 64)(s)
 			v := packet.View{}
 			v.Parse(frames[2])
-			n := binary.BigEndian.Uint16(frames[2][v.L4+4:])
-			binary.BigEndian.PutUint16(frames[2][v.L4+4:], n-4)
+			n := uint16(v.L4Len() - 4)
+			binary.BigEndian.PutUint16(frames[2][v.L4+4:], n)
+			v.SetCsum(0)
+			v.SetCsum(^rfc1071(v.AddrBytes(), []byte{0, packet.ProtoUDP, byte(n >> 8), byte(n)}, frames[2][v.L4:v.End-4]))
+			if !goodChecksums(&v) {
+				t.Fatal("the test is wrong")
+			}
 			return frames
 		}, []int{2, 1, 1}},
 	}
