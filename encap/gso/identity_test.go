@@ -23,7 +23,8 @@ func randomSpec(r *rand.Rand) (s spec, size int) {
 		tagged: r.IntN(4) == 0, v6: r.IntN(2) == 0, udp: r.IntN(3) == 0, dstMAC: byte(r.Uint32()),
 		tos: byte(r.Uint32()), flowLabel: r.Uint32N(1 << 20), ttl: byte(1 + r.IntN(255)), df: r.IntN(2) == 0,
 		id: uint16(-r.IntN(80)), srcHost: byte(r.Uint32()), dstHost: byte(r.Uint32()),
-		sport: uint16(1 + r.IntN(1<<16-1)), dport: uint16(1 + r.IntN(1<<16-1)),
+		// Ports that nobody owns, or gopacket reads the payload as what belongs there.
+		sport: uint16(49152 + r.IntN(1<<14)), dport: uint16(49152 + r.IntN(1<<14)),
 		seq: uint32(-r.IntN(1 << 17)), ack: r.Uint32(), window: uint16(r.Uint32()),
 		flags: packet.ACK,
 	}
