@@ -190,14 +190,14 @@ func TestUDPOrder(t *testing.T) {
 // from the smallest that IPv4 hosts must take to the largest.
 func TestDescribeMTUs(t *testing.T) {
 	for _, mtu := range []int{576, 577, 1280, 1400, 1450, 1500, 2000, 4000, 8999, 9000, 16110, 32768, 65000} {
-		for name, make := range map[string]func([]byte) spec{"TCPv4": tcp4, "TCPv6": tcp6, "UDPv4": udp4, "UDPv6": udp6} {
-			room := mtu - (make(nil).headers() - 14)
+		for name, kind := range map[string]func([]byte) spec{"TCPv4": tcp4, "TCPv6": tcp6, "UDPv4": udp4, "UDPv6": udp6} {
+			room := mtu - (kind(nil).headers() - 14)
 			for _, payload := range []int{room - 1, room, room + 1, 2 * room, 2*room + 1, 65535 - 40 - 40} {
 				if payload > 65535-40-40 {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s of %d bytes, MTU %d", name, payload, mtu), func(t *testing.T) {
-					checkDescribe(t, make(pattern(payload)), room, mtu)
+					checkDescribe(t, kind(pattern(payload)), room, mtu)
 				})
 			}
 		}

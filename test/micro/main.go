@@ -14,13 +14,14 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -75,19 +76,29 @@ func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
+	dir, err := os.MkdirTemp("", "micro")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := compile(ctx, dir); err != nil {
+		return err
+	}
 	var results results
-	for _, pkg := range packages() {
-		fmt.Fprintf(progress, "measuring %s\n", pkg)
-		out, err := bench(ctx, pkg, *count, *benchtime)
-		if err != nil {
-			return err
-		}
-		if err := results.parse(out); err != nil {
-			return err
+	for round := range *count {
+		fmt.Fprintf(progress, "round %d/%d\n", round+1, *count)
+		for _, pkg := range packages() {
+			out, err := bench(ctx, dir, pkg, *benchtime)
+			if err != nil {
+				return err
+			}
+			if err := results.parse(out); err != nil {
+				return err
+			}
 		}
 	}
 	render(stdout, &results)
-	fmt.Fprintf(stdout, "medians of %d rounds of %s; %s\na frame is one on the wire, of a whole loop out one that was read\n", *count, *benchtime, results.machine)
+	fmt.Fprintf(stdout, "medians of %d interleaved rounds of %s; %s\na frame is one on the wire, of a whole loop out one that was read\n", *count, *benchtime, results.machine)
 	return results.faults()
 }
 
@@ -102,21 +113,32 @@ func packages() []string {
 	return pkgs
 }
 
-// bench runs the benchmarks of the stages in pkg and returns what go test says.
-func bench(ctx context.Context, pkg string, count int, benchtime string) ([]byte, error) {
+// compile builds the tests of all packages into dir, so that rounds may be
+// interleaved: what else the machine does then falls on all stages alike.
+func compile(ctx context.Context, dir string) error {
+	args := []string{"test", "-c", "-o", dir + string(filepath.Separator)}
+	for _, pkg := range packages() {
+		args = append(args, "vxtap/"+pkg)
+	}
+	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("compile the benchmarks: %w\n%s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// bench runs the benchmarks of the stages in pkg once and returns what they
+// say.
+func bench(ctx context.Context, dir, pkg, benchtime string) ([]byte, error) {
 	var names []string
 	for _, s := range stages {
 		if s.pkg == pkg {
 			names = append(names, regexp.QuoteMeta(s.benchmark))
 		}
 	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^Benchmark("+strings.Join(names, "|")+")$",
-		"-benchmem", "-benchtime", benchtime, "-count", fmt.Sprint(count), "vxtap/"+pkg)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	out, err := exec.CommandContext(ctx, filepath.Join(dir, path.Base(pkg)+".test"), "-test.run", "^$",
+		"-test.bench", "^Benchmark("+strings.Join(names, "|")+")$", "-test.benchmem", "-test.benchtime", benchtime).CombinedOutput()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("benchmarks of %s: %w", pkg, err), errors.New(strings.TrimSpace(string(out)+stderr.String())))
+		return nil, fmt.Errorf("benchmarks of %s: %w\n%s", pkg, err, bytes.TrimSpace(out))
 	}
 	return out, nil
 }

@@ -204,44 +204,47 @@ func container(t *testing.T) (fd int, dst string) {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}
-	ns := make(chan netns.NsHandle)
+	type inside struct {
+		ns netns.NsHandle
+		fd int
+	}
+	made := make(chan inside)
 	done := make(chan struct{})
 	t.Cleanup(func() { close(done) })
 	go func() {
-		defer close(ns)
+		defer close(made)
 		runtime.LockOSThread() // and never unlocked: the namespace ends with the thread
 		h, err := netns.New()
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		fd = receiver(t, false)
-		ns <- h
+		made <- inside{h, receiver(t, false)}
 		<-done
 	}()
-	h, ok := <-ns
+	in, ok := <-made
 	if !ok {
 		t.FailNow()
 	}
-	t.Cleanup(func() { h.Close() })
+	t.Cleanup(func() { in.ns.Close() })
 	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
-	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "port0"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(h)}
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "port0"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(in.ns)}
 	for _, err := range []error{netlink.LinkAdd(bridge), netlink.LinkAdd(veth), netlink.LinkSetMaster(veth, bridge), netlink.LinkSetUp(veth)} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	addAddr(t, &netlink.Handle{}, "br0", "10.78.0.1/24")
-	in, err := netlink.NewHandleAt(h)
+	handle, err := netlink.NewHandleAt(in.ns)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.Close()
-	addAddr(t, in, "eth0", "10.78.0.2/24")
+	defer handle.Close()
+	addAddr(t, handle, "eth0", "10.78.0.2/24")
 	// The way back, or the source would be refused (rp_filter).
-	err = in.RouteAdd(&netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, Gw: net.ParseIP("10.78.0.1")})
+	err = handle.RouteAdd(&netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, Gw: net.ParseIP("10.78.0.1")})
 	if err != nil {
 		t.Fatal(fmt.Errorf("default route: %w", err))
 	}
-	return fd, "10.78.0.2"
+	return in.fd, "10.78.0.2"
 }
