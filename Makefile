@@ -52,6 +52,10 @@ bench: build ## throughput and latency beside kernel VXLAN and others, in one ta
 	go build -o bin/ ./test/bench/relay
 	go run ./test/bench $(BENCH)
 
+.PHONY: bench-micro
+bench-micro: ## nanoseconds a frame and allocations of each stage, in one table
+	go run ./test/micro
+
 ##@ The parts of make test
 
 .PHONY: deps
