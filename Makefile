@@ -15,6 +15,8 @@ PLATFORMS := darwin/amd64 darwin/arm64 windows/amd64 freebsd/amd64 \
 FUZZTIME ?= 10s
 # RACE= runs the unit tests where there is no C compiler.
 RACE ?= -race
+# Flags of make bench, as in BENCH='-works tcp1 -rounds 3': docs/performance.md.
+BENCH ?=
 
 # One way of compiling for all steps, so that each finds what an earlier one has
 # compiled. Only the race detector needs C.
@@ -45,8 +47,14 @@ test: ## every check below that CI makes; installs what is missing with apt (roo
 	@.ci/test
 
 .PHONY: bench
-bench: build ## throughput and latency beside kernel VXLAN, in one table (root)
-	go run ./test/bench
+bench: build ## throughput and latency beside kernel VXLAN and others, in one table (root); BENCH=flags
+	@.ci/deps
+	go build -o bin/ ./test/bench/relay
+	go run ./test/bench $(BENCH)
+
+.PHONY: bench-micro
+bench-micro: ## nanoseconds a frame and allocations of each stage, in one table
+	go run ./test/micro
 
 ##@ The parts of make test
 

@@ -22,11 +22,11 @@ type patience struct {
 }
 
 const (
-	// fullPatience is how many looks in a row pay; measured in
-	// docs/performance.md. One look with its yield is about a microsecond
-	// where nobody wants the processor, so a lane that has fallen idle is
-	// asleep within 20 us.
-	fullPatience = 20
+	// fullPatience is how many looks in a row pay, as measured in
+	// docs/performance.md. One look with its yield takes about 1.5 us where
+	// nobody wants the processor, so a lane that has fallen idle is asleep
+	// within 50 us.
+	fullPatience = 30
 	// retryPatience is after how many sleeps the full measure is tried again.
 	retryPatience = 16
 )

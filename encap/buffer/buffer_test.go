@@ -201,13 +201,3 @@ func TestSerialiseAllocs(t *testing.T) {
 		t.Errorf("got %v allocations, want 0", n)
 	}
 }
-
-func BenchmarkVXLANHeader(b *testing.B) {
-	buf := New(8, 0)
-	vx := &layers.VXLAN{ValidIDFlag: true, VNI: 1}
-	b.ReportAllocs()
-	for b.Loop() {
-		_ = buf.Clear()
-		_ = vx.SerializeTo(buf, gopacket.SerializeOptions{})
-	}
-}

@@ -15,6 +15,7 @@ package checksum
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // Sum adds b to initial, as 16-bit big-endian words, an odd last byte being
@@ -24,68 +25,97 @@ import (
 func Sum(b []byte, initial uint32) uint32 {
 	// Words of 8 bytes in any byte order do: the sum comes out with its bytes
 	// swapped (RFC 1071, section 2 B). Little endian costs nothing on the
-	// machines that we care for. Two chains of additions, since one alone
-	// would wait for its own carry at every word; the carries out of both are
-	// counted in carries, and added like any word. An index rather than a
-	// shrinking slice: the compiler would compute a new capacity each time
-	// round, a fifth of the whole time.
-	var s0, s1, carries, c uint64
+	// machines that we care for. Each round of 64 bytes is a chain of
+	// additions of its own, so that a processor works on several rounds at a
+	// time; from round to round only two additions wait for each other. All
+	// that lives through the loop just fits the registers of amd64: the
+	// capacity of b, forgotten in the next line, or more words a round would
+	// go to memory and back.
+	le := binary.LittleEndian
+	b = slices.Clip(b)
+	sum := uint64(bits.ReverseBytes16(Fold(initial)))
+	var carries, c, t uint64
 	i := 0
 	for ; i <= len(b)-64; i += 64 {
-		p := (*[64]byte)(b[i : i+64])
-		s0, c = bits.Add64(s0, binary.LittleEndian.Uint64(p[0:]), 0)
-		s0, c = bits.Add64(s0, binary.LittleEndian.Uint64(p[8:]), c)
-		s0, c = bits.Add64(s0, binary.LittleEndian.Uint64(p[16:]), c)
-		s0, c = bits.Add64(s0, binary.LittleEndian.Uint64(p[24:]), c)
+		p := (*[64]byte)(b[i:])
+		t, c = bits.Add64(le.Uint64(p[0:]), le.Uint64(p[8:]), 0)
+		t, c = bits.Add64(t, le.Uint64(p[16:]), c)
+		t, c = bits.Add64(t, le.Uint64(p[24:]), c)
+		t, c = bits.Add64(t, le.Uint64(p[32:]), c)
+		t, c = bits.Add64(t, le.Uint64(p[40:]), c)
+		t, c = bits.Add64(t, le.Uint64(p[48:]), c)
+		t, c = bits.Add64(t, le.Uint64(p[56:]), c)
+		sum, c = bits.Add64(sum, t, c)
 		carries, _ = bits.Add64(carries, 0, c)
-		s1, c = bits.Add64(s1, binary.LittleEndian.Uint64(p[32:]), 0)
-		s1, c = bits.Add64(s1, binary.LittleEndian.Uint64(p[40:]), c)
-		s1, c = bits.Add64(s1, binary.LittleEndian.Uint64(p[48:]), c)
-		s1, c = bits.Add64(s1, binary.LittleEndian.Uint64(p[56:]), c)
-		carries, _ = bits.Add64(carries, 0, c)
 	}
-	b = b[i:] // less than 64 bytes
-	for len(b) >= 16 {
-		s1, c = bits.Add64(s1, binary.LittleEndian.Uint64(b[0:]), 0)
-		s1, c = bits.Add64(s1, binary.LittleEndian.Uint64(b[8:]), c)
-		carries, _ = bits.Add64(carries, 0, c)
-		b = b[16:]
+	return sumTail(b, i, sum, carries)
+}
+
+// Sum20 is Sum for an IPv4 header without options, which every frame has that
+// is joined.
+func Sum20(b *[20]byte) uint32 {
+	le := binary.LittleEndian
+	sum, c := bits.Add64(le.Uint64(b[0:]), le.Uint64(b[8:]), 0)
+	sum, c = bits.Add64(sum, uint64(le.Uint32(b[16:])), c)
+	return uint32(bits.ReverseBytes16(fold64(sum + c)))
+}
+
+// sumTail adds the bytes of b from i on, less than 64, to a sum of 64-bit words
+// whose carries were counted apart, and brings it down to 16 bits.
+func sumTail(b []byte, i int, sum, carries uint64) uint32 {
+	le := binary.LittleEndian
+	var t, c uint64
+	n := len(b) - i
+	if n >= 32 {
+		p := (*[32]byte)(b[i:])
+		t, c = bits.Add64(le.Uint64(p[0:]), le.Uint64(p[8:]), 0)
+		t, c = bits.Add64(t, le.Uint64(p[16:]), c)
+		t, c = bits.Add64(t, le.Uint64(p[24:]), c)
+		sum, c = bits.Add64(sum, t, c)
+		carries += c
+		i, n = i+32, n-32
 	}
-	if len(b) >= 8 {
-		s0, c = bits.Add64(s0, binary.LittleEndian.Uint64(b), 0)
-		carries, _ = bits.Add64(carries, 0, c)
-		b = b[8:]
+	if n >= 16 {
+		p := (*[16]byte)(b[i:])
+		t, c = bits.Add64(le.Uint64(p[0:]), le.Uint64(p[8:]), 0)
+		sum, c = bits.Add64(sum, t, c)
+		carries += c
+		i, n = i+16, n-16
 	}
-	var rest uint64 // what is left, padded with zeros
-	if len(b) >= 4 {
-		rest, b = uint64(binary.LittleEndian.Uint32(b)), b[4:]
+	if n >= 8 {
+		sum, c = bits.Add64(sum, le.Uint64(b[i:]), 0)
+		carries += c
+		i, n = i+8, n-8
 	}
-	for j, x := range b {
-		rest += uint64(x) << (8 * j)
+	if n > 0 {
+		t = 0 // what is left, padded with zeros
+		if len(b) >= 8 {
+			// The last word of b, without the bytes that are in the sum.
+			t = le.Uint64(b[len(b)-8:]) >> (64 - 8*uint(n)&63)
+		} else {
+			for j, x := range b[i:] {
+				t |= uint64(x) << (8 * j & 63)
+			}
+		}
+		sum, c = bits.Add64(sum, t, 0)
+		carries += c
 	}
-	s0, c = bits.Add64(s0, rest, 0)
-	carries, _ = bits.Add64(carries, 0, c)
-	s0, c = bits.Add64(s0, s1, 0)
-	carries += c
-	s0, c = bits.Add64(s0, carries, 0)
-	s0, c = bits.Add64(s0, 0, c)
-	s0 += c
-	return uint32(Fold(uint32(bits.ReverseBytes16(fold64(s0))) + uint32(Fold(initial))))
+	sum, c = bits.Add64(sum, carries, 0)
+	return uint32(bits.ReverseBytes16(fold64(sum + c)))
 }
 
 // fold64 is Fold for a sum of 64-bit words.
 func fold64(sum uint64) uint16 {
-	sum = sum>>32 + sum&0xffffffff
-	sum = sum>>32 + sum&0xffffffff
-	return Fold(uint32(sum))
+	sum += bits.RotateLeft64(sum, 32)
+	return Fold(uint32(sum >> 32))
 }
 
 // Fold brings a sum down to 16 bits by adding the carries back in. It does not
 // complement.
 func Fold(sum uint32) uint16 {
-	sum = sum>>16 + sum&0xffff
-	sum = sum>>16 + sum&0xffff
-	return uint16(sum)
+	// In the upper half meet both halves and the carry out of the lower one.
+	sum += bits.RotateLeft32(sum, 16)
+	return uint16(sum >> 16)
 }
 
 // Swap turns the sum of a piece into what that piece contributes when it
@@ -97,7 +127,13 @@ func Swap(sum uint32) uint32 { return uint32(bits.ReverseBytes16(Fold(sum))) }
 // address as they stand next to each other in the IP header, 8 or 32 bytes;
 // length is that of the transport header and all its data.
 func Pseudo(addrs []byte, proto uint8, length int) uint32 {
-	return Sum(addrs, uint32(length)>>16+uint32(length)&0xffff+uint32(proto))
+	sum := uint64(uint32(length)) + uint64(proto)
+	for len(addrs) >= 8 {
+		w := binary.BigEndian.Uint64(addrs)
+		sum += w>>32 + w&0xffffffff
+		addrs = addrs[8:]
+	}
+	return uint32(fold64(sum))
 }
 
 // Update16 returns the checksum field check after one aligned 16-bit word of

@@ -81,10 +81,58 @@ func TestSumLengths(t *testing.T) {
 func TestSumCarries(t *testing.T) {
 	for n := 8; n <= 192; n += 8 {
 		for at := 0; at < n; at += 8 {
-			b := bytes.Repeat([]byte{0xff}, n)
-			b[at] = 0xfe
-			if got, want := Sum(b, 0), uint32(naive(b, 0)); got != want {
-				t.Fatalf("%d bytes, %d differs: got %#04x, want %#04x", n, at, got, want)
+			for _, other := range []byte{0xfe, 0x00} {
+				b := bytes.Repeat([]byte{0xff}, n)
+				b[at] = other
+				if got, want := Sum(b, 0xffff), uint32(naive(b, 0xffff)); got != want {
+					t.Fatalf("%d bytes, %#02x at %d: got %#04x, want %#04x", n, other, at, got, want)
+				}
+			}
+		}
+	}
+	// Words of ones and zeros in every order that 11 of them can have, which
+	// is longer than a round of the loop.
+	b := make([]byte, 8*11)
+	for order := range 1 << 11 {
+		for i := range b {
+			b[i] = byte(-(order >> (i / 8) & 1))
+		}
+		for _, initial := range []uint32{1, 0x0100} { // least in either byte order
+			if got, want := Sum(b, initial), uint32(naive(b, initial)); got != want {
+				t.Fatalf("words %011b after %#04x: got %#04x, want %#04x", order, initial, got, want)
+			}
+		}
+	}
+}
+
+func TestSum20(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var b [20]byte
+	for range 1000 {
+		for i := range b {
+			b[i] = []byte{0, 1, 0xfe, 0xff, byte(r.Uint32())}[r.IntN(5)]
+		}
+		if got, want := Sum20(&b), uint32(naive(b[:], 0)); got != want {
+			t.Fatalf("% x: got %#04x, want %#04x", b, got, want)
+		}
+	}
+	// The carry of the first two words, and then one more.
+	b = [20]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}
+	if got, want := Sum20(&b), uint32(naive(b[:], 0)); got != want {
+		t.Fatalf("got %#04x, want %#04x", got, want)
+	}
+}
+
+// TestFold has every sum that the upper half can make of a few lower ones.
+func TestFold(t *testing.T) {
+	for upper := range uint32(1 << 16) {
+		for _, lower := range []uint32{0, 1, 0x7fff, 0xfffe, 0xffff} {
+			want := upper + lower
+			if want > 0xffff {
+				want -= 0xffff
+			}
+			if got := Fold(upper<<16 | lower); uint32(got) != want {
+				t.Fatalf("%#08x: got %#04x, want %#04x", upper<<16|lower, got, want)
 			}
 		}
 	}
@@ -177,8 +225,8 @@ func FuzzSum(f *testing.F) {
 var sink uint32
 
 func BenchmarkSum(b *testing.B) {
-	for _, n := range []int{20, 64, 1398, 1400, 64308} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+	for _, n := range []int{20, 64, 1400, 65536} {
+		b.Run(fmt.Sprint(n, " B"), func(b *testing.B) {
 			data := random(n)
 			b.SetBytes(int64(n))
 			b.ReportAllocs()
@@ -192,11 +240,13 @@ func BenchmarkSum(b *testing.B) {
 func BenchmarkPseudo(b *testing.B) {
 	addrs := random(32)
 	b.Run("IPv4", func(b *testing.B) {
+		b.ReportAllocs()
 		for b.Loop() {
 			sink = Pseudo(addrs[:8], 6, 1418)
 		}
 	})
 	b.Run("IPv6", func(b *testing.B) {
+		b.ReportAllocs()
 		for b.Loop() {
 			sink = Pseudo(addrs, 6, 1418)
 		}

@@ -174,11 +174,11 @@ func (c *Coalescer) head(n int) []byte {
 
 // find returns the open flow with key k, or -1.
 func (c *Coalescer) find(k *key) int {
-	if c.live&(1<<c.last) != 0 && c.open[c.last].key == *k {
+	if c.live&(1<<c.last) != 0 && c.open[c.last].key.is(k) {
 		return c.last
 	}
 	for m := c.live; m != 0; m &= m - 1 {
-		if i := bits.TrailingZeros16(m); c.open[i].key == *k {
+		if i := bits.TrailingZeros16(m); c.open[i].key.is(k) {
 			return i
 		}
 	}
@@ -225,7 +225,7 @@ func (c *Coalescer) sealFlowsOf(v *packet.View) {
 	k.set(v)
 	for m := c.live; m != 0; m &= m - 1 {
 		i := bits.TrailingZeros16(m)
-		if c.open[i].key == k || v.Fragment && c.open[i].key.addrs == k.addrs {
+		if c.open[i].key.is(&k) || v.Fragment && c.open[i].key.addrs == k.addrs {
 			c.seal(i)
 		}
 	}

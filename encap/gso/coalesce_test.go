@@ -458,3 +458,45 @@ func TestWholeKeyIsCompared(t *testing.T) {
 		}
 	}
 }
+
+// TestEthernetHeadersAreCompared has frames that differ in one bit of their
+// MACs or their tag.
+func TestEthernetHeadersAreCompared(t *testing.T) {
+	for _, tagged := range []bool{false, true} {
+		s := tcp4(pattern(50))
+		s.tagged = tagged
+		for at := range s.l3() - 2 {
+			if at == 12 || at == 13 {
+				continue // the type of the tag
+			}
+			for bit := range 8 {
+				b := next(s).frame()
+				b[at] ^= 1 << bit
+				if got := coalesce(t, NewCoalescer(joinAll), s.frame(), b); len(got) != 2 {
+					t.Fatalf("tagged %v: frames that differ in bit %d of byte %d were joined", tagged, bit, at)
+				}
+			}
+		}
+	}
+}
+
+// TestProtocolsAreFlowsOfTheirOwn: TCP and UDP between the same ports, and
+// IPv4 and IPv6 between addresses that begin alike, do not close each other.
+func TestProtocolsAreFlowsOfTheirOwn(t *testing.T) {
+	a, b := tcp4(pattern(100)), udp4(pattern(100))
+	b.sport, b.dport = a.sport, a.dport
+	six := func(s spec) []byte { // its source begins with the addresses of a
+		f := s.frame()
+		v := mustParse(t, f)
+		copy(f[v.L3+8:], a.addrs())
+		v.SetCsum(0)
+		n := v.L4Len()
+		v.SetCsum(^rfc1071(v.AddrBytes(), []byte{0, packet.ProtoTCP, byte(n >> 8), byte(n)}, f[v.L4:]))
+		return f
+	}
+	c := tcp6(pattern(100))
+	supers := coalesce(t, NewCoalescer(joinAll), a.frame(), b.frame(), six(c), next(a).frame(), next(b).frame(), six(next(c)))
+	if diff := cmp.Diff([]int{2, 2, 2}, counts(supers)); diff != "" {
+		t.Errorf("frames (-want +got)\n%s", diff)
+	}
+}

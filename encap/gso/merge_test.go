@@ -4,6 +4,7 @@ package gso
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"testing"
 
@@ -72,6 +73,9 @@ func (m *mergeTests) ofAnyKind() {
 	})
 	m.all("other TTL", false, func(_, b *spec) { b.ttl-- })
 	m.all("other DSCP", false, func(_, b *spec) { b.tos = 0x20 })
+	m.all("the same DSCP and ECN", true, func(a, b *spec) { a.tos, b.tos = 0xb9, 0xb9 })
+	m.all("ECT(0) on the second", false, func(_, b *spec) { b.tos = packet.ECT0 })
+	m.all("ECT(1) after ECT(0)", false, func(a, b *spec) { a.tos, b.tos = packet.ECT0, packet.ECT1 })
 	m.all("CE on the second", false, func(a, b *spec) { a.tos, b.tos = packet.ECT0, packet.CE })
 	m.all("a shorter one at the end", true, func(_, b *spec) { b.payload = b.payload[:1] })
 	m.all("a longer one at the end", false, func(_, b *spec) { b.payload = pattern(501) })
@@ -83,11 +87,16 @@ func (m *mergeTests) ofTCP() {
 	m.tcp("a hole in the sequence", false, func(_, b *spec) { b.seq++ })
 	m.tcp("the same sequence again", false, func(a, b *spec) { b.seq = a.seq })
 	m.tcp("an earlier sequence", false, func(a, b *spec) { b.seq = a.seq - 500 })
+	m.tcp("a sequence that overlaps", false, func(_, b *spec) { b.seq -= 250 })
+	m.tcp("a sequence far ahead", false, func(_, b *spec) { b.seq += 1 << 31 })
 	m.tcp("the sequence wraps", true, func(a, b *spec) { a.seq, b.seq = 1<<32-250, 250 })
 	m.tcp("another acknowledgement", false, func(_, b *spec) { b.ack++ })
 	m.tcp("another window", false, func(_, b *spec) { b.window++ })
 	m.tcp("another urgent pointer", false, func(_, b *spec) { b.urgent++ })
 	m.tcp("another timestamp", false, func(_, b *spec) { b.tcpOptions = append(bytes.Clone(timestamps[:11]), 0) })
+	m.tcp("a timestamp of the second only", false, func(a, b *spec) { a.tcpOptions = bytes.Repeat([]byte{1}, 12) })
+	m.tcp("a later timestamp value", false, func(_, b *spec) { b.tcpOptions = bytes.Clone(timestamps); b.tcpOptions[7]++ })
+	m.tcp("a first option that differs", false, func(_, b *spec) { b.tcpOptions = bytes.Clone(timestamps); b.tcpOptions[0] = 0 })
 	m.tcp("other options of the same length", false, func(_, b *spec) { b.tcpOptions = make([]byte, 12) })
 	m.tcp("fewer options", false, func(_, b *spec) { b.tcpOptions = nil })
 	m.tcp("no options", true, func(a, b *spec) { a.tcpOptions, b.tcpOptions = nil, nil })
@@ -95,6 +104,8 @@ func (m *mergeTests) ofTCP() {
 	m.tcp("another reserved bit", false, func(_, b *spec) { b.reserved = 1 })
 	m.tcp("PSH on the second", true, func(_, b *spec) { b.flags |= packet.PSH })
 	m.tcp("PSH on the first", false, func(a, _ *spec) { a.flags |= packet.PSH })
+	m.tcp("PSH on both", false, func(a, b *spec) { a.flags |= packet.PSH; b.flags |= packet.PSH })
+	m.tcp("PSH and FIN on the second", false, func(_, b *spec) { b.flags |= packet.PSH | packet.FIN })
 	m.tcp("no ACK", false, func(a, b *spec) { a.flags, b.flags = 0, 0 })
 	for name, flag := range map[string]uint8{
 		"FIN": packet.FIN, "SYN": packet.SYN, "RST": packet.RST, "URG": packet.URG, "ECE": packet.ECE, "CWR": packet.CWR,
@@ -114,6 +125,8 @@ func (m *mergeTests) ofIP() {
 	m.v4("the ID stays, without DF", false, func(a, b *spec) { a.df, b.df, b.id = false, false, a.id })
 	m.v4("an ID is left out, with DF", false, func(_, b *spec) { b.id++ })
 	m.v4("the ID goes back", false, func(a, b *spec) { b.id = a.id - 1 })
+	m.v4("the ID jumps, without DF", false, func(a, b *spec) { a.df, b.df = false, false; b.id += 7 })
+	m.v4("options in the first IP header", false, func(a, _ *spec) { a.ipOptions = make([]byte, 4) })
 	m.v4("options in both IP headers", false, func(a, b *spec) { a.ipOptions, b.ipOptions = make([]byte, 4), make([]byte, 4) })
 	m.v4("options in the second IP header", false, func(_, b *spec) { b.ipOptions = make([]byte, 4) })
 	m.v4("first fragments", false, func(a, b *spec) { a.frag, b.frag = 0x2000, 0x2000 })
@@ -180,6 +193,48 @@ func TestMergeNeedsGoodFrames(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// extended returns an IPv6 frame with an extension header put in.
+func extended(frame []byte, proto byte, ext ...byte) []byte {
+	out := joined(frame[:54], ext, frame[54:])
+	out[54], out[20] = frame[20], proto
+	binary.BigEndian.PutUint16(out[18:], uint16(len(out)-54))
+	return out
+}
+
+// TestExtensionHeadersPassAlone: Linux joins what has the same extension
+// headers, and closes a flow whose have changed. Here frames with any pass
+// alone; they are rare.
+func TestExtensionHeadersPassAlone(t *testing.T) {
+	padding := []byte{0, 0, 1, 4, 0, 0, 0, 0}
+	other := []byte{0, 0, 1, 4, 1, 0, 0, 0}
+	fragment := []byte{0, 0, 0, 1, 0, 0, 0, 9} // the first of several
+	for _, s := range []spec{tcp6(pattern(200)), udp6(pattern(200))} {
+		a, b := s.frame(), next(s).frame()
+		tests := []struct {
+			name string
+			a, b []byte
+		}{
+			{"hop-by-hop options in both", extended(a, 0, padding...), extended(b, 0, padding...)},
+			{"destination options in both", extended(a, 60, padding...), extended(b, 60, padding...)},
+			{"a routing header without segments in both", extended(a, 43, 0, 0, 0, 0, 0, 0, 0, 0), extended(b, 43, 0, 0, 0, 0, 0, 0, 0, 0)},
+			{"options that differ", extended(a, 60, padding...), extended(b, 60, other...)},
+			{"options in the first", extended(a, 60, padding...), b},
+			{"options in the second", a, extended(b, 60, padding...)},
+			{"fragments", extended(a, 44, fragment...), extended(b, 44, fragment...)},
+			{"a fragment, then a whole one", extended(a, 44, fragment...), b},
+			{"an atomic fragment (RFC 6946)", a, extended(b, 44, 0, 0, 0, 0, 0, 0, 0, 9)},
+		}
+		for _, tt := range tests {
+			t.Run(fmt.Sprintf("%s, udp %v", tt.name, s.udp), func(t *testing.T) {
+				supers := coalesce(t, NewCoalescer(joinAll), tt.a, tt.b)
+				if len(supers) != 2 || !bytes.Equal(supers[0].Head, tt.a) || !bytes.Equal(supers[1].Head, tt.b) {
+					t.Errorf("%d came out, want both as they were", len(supers))
+				}
+			})
 		}
 	}
 }

@@ -96,9 +96,15 @@ func TestSplitSizes(t *testing.T) {
 		{name: "a segment and a tail of one byte", payload: 1399, size: 1398, segments: 2},
 		{name: "an exact multiple", payload: 4 * 1398, size: 1398, segments: 4},
 		{name: "a full super-frame of Linux", payload: 46 * 1398, size: 1398, segments: 46},
+		{name: "63 segments", payload: 63 * 1000, size: 1000, segments: 63},
+		{name: "64 segments, the last of one byte", payload: 63*1000 + 1, size: 1000, segments: 64},
 		{name: "64 segments", payload: 64 * 1000, size: 1000, segments: 64},
 		{name: "64 segments and a tail of one byte", payload: 64*1000 + 1, size: 1000, segments: 65},
+		{name: "127 segments", payload: 127 * 500, size: 500, segments: 127},
+		{name: "128 segments, the last of one byte", payload: 127*500 + 1, size: 500, segments: 128},
 		{name: "128 segments", payload: 128 * 500, size: 500, segments: 128},
+		{name: "129 segments, the last of one byte", payload: 128*500 + 1, size: 500, segments: 129},
+		{name: "as many as one UDP_SEGMENT send takes", payload: 44 * 1398, size: 1398, segments: 44},
 		{name: "segments of one byte", payload: 300, size: 1, segments: 300},
 		{name: "odd segments", payload: 1000, size: 333, segments: 4},
 		{name: "what fits one UDP datagram", payload: 65507 - 14 - 8 - 20 - 32, size: 1398, segments: 47},
@@ -424,7 +430,7 @@ func FuzzSplit(f *testing.F) {
 		var payload []byte
 		for _, s := range segs {
 			w := mustParse(t, joined(s.Header, s.Payload))
-			if w.End != len(w.Frame) || !verify(w) || len(s.Payload) > int(h.GSOSize) {
+			if w.End != len(w.Frame) || !goodChecksums(w) || len(s.Payload) > int(h.GSOSize) {
 				t.Fatalf("bad segment % x", w.Frame)
 			}
 			payload = append(payload, s.Payload...)

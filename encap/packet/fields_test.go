@@ -263,16 +263,3 @@ func FuzzAgainstGopacket(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkFlowHash(b *testing.B) {
-	for name, s := range map[string]string{"TCPv4": macs + ip4 + tcp + four, "TCPv6": macs + ip6 + tcp + four} {
-		b.Run(name, func(b *testing.B) {
-			v := view(b, s)
-			var sum uint32
-			for b.Loop() {
-				sum += v.FlowHash()
-			}
-			_ = sum
-		})
-	}
-}

@@ -106,23 +106,27 @@ func (k *Kernel) raise(device netlink.Link) error {
 	return netlink.LinkSetUp(device)
 }
 
-// addContainer puts the container behind a bridge, with the first two
-// addresses of the subnet.
+// addContainer puts the container behind a bridge.
 func (k *Kernel) addContainer() error {
-	gateway := k.Subnet.Addr().Next()
-	inside := netip.PrefixFrom(gateway.Next(), k.Subnet.Bits())
-	h, c := k.Namespace, k.Container
+	return AddContainer(k.Namespace, k.Container, k.Subnet, k.MTU)
+}
+
+// AddContainer puts the empty namespace container behind a bridge of host, with
+// the first two addresses of subnet: the bridge has the first one.
+func AddContainer(host, container *netns.Namespace, subnet netip.Prefix, mtu int) error {
+	gateway := subnet.Addr().Next()
+	inside := netip.PrefixFrom(gateway.Next(), subnet.Bits())
 	for _, step := range []func() error{
-		func() error { return h.AddBridge("cni0", k.MTU) },
-		func() error { return netns.AddVeth(h, "veth0", c, "eth0", k.MTU) },
-		func() error { return h.Attach("cni0", "veth0") },
-		func() error { return h.AddAddr("cni0", netip.PrefixFrom(gateway, k.Subnet.Bits())) },
-		func() error { return c.AddAddr("eth0", inside) },
-		func() error { return h.SetUp("cni0") },
-		func() error { return h.SetUp("veth0") },
-		func() error { return c.SetUp("eth0") },
-		func() error { return c.AddRoute(netip.Prefix{}, gateway) },
-		func() error { return h.SetSysctl("net.ipv4.ip_forward", "1") },
+		func() error { return host.AddBridge("cni0", mtu) },
+		func() error { return netns.AddVeth(host, "veth0", container, "eth0", mtu) },
+		func() error { return host.Attach("cni0", "veth0") },
+		func() error { return host.AddAddr("cni0", netip.PrefixFrom(gateway, subnet.Bits())) },
+		func() error { return container.AddAddr("eth0", inside) },
+		func() error { return host.SetUp("cni0") },
+		func() error { return host.SetUp("veth0") },
+		func() error { return container.SetUp("eth0") },
+		func() error { return container.AddRoute(netip.Prefix{}, gateway) },
+		func() error { return host.SetSysctl("net.ipv4.ip_forward", "1") },
 	} {
 		if err := step(); err != nil {
 			return err

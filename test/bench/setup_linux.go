@@ -3,19 +3,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"vxtap/cmd/vxlab/lab"
 	"vxtap/cmd/vxlab/netns"
@@ -23,47 +20,56 @@ import (
 	"vxtap/test/traffic"
 )
 
-// Names of the contestants.
+// bench is a lab to whose underlay the hosts of all contestants are joined: all
+// cross the same devices.
+type bench struct {
+	settings    settings
+	lab         *lab.Lab
+	contestants []*contestant
+	built       map[string]*contestant // by name, and some that only serve others
+	kernels     [2]*bed.Kernel         // the hosts of kernelName
+	leftOut     []string               // who cannot take part here, and why
+	open        []*netns.Namespace
+	progress    io.Writer
+}
+
+// How long things may take.
 const (
-	kernelName = "kernel VXLAN"
-	vxtapName  = "vxtap"
+	takeDownTime = 30 * time.Second // the way back, which is taken even when ctx has ended
+	reachTime    = 20 * time.Second // until a contestant carries traffic
 )
 
-// contestant is two hosts and their containers on an overlay of one kind.
-type contestant struct {
-	name string
-	ends map[place][2]traffic.End // from, to
-}
-
-// bench is a lab of two vxtap hosts, and two hosts with kernel VXLAN on the
-// same underlay bridge: both kinds cross the same devices.
-type bench struct {
-	lab         *lab.Lab
-	contestants []contestant
-	undo        []func() error
-}
-
-// takeDownTime bounds the way back, which is taken even when ctx has ended.
-const takeDownTime = 30 * time.Second
-
+// setUp builds everything that the chosen contestants need, and nothing else.
 func setUp(ctx context.Context, s settings, progress io.Writer) (*bench, error) {
-	vxtap, err := filepath.Abs(s.vxtap)
-	if err != nil {
-		return nil, err
-	}
-	vxlab, err := filepath.Abs(s.vxlab)
-	if err != nil {
-		return nil, err
-	}
-	l, err := lab.Up(ctx, lab.Options{Name: "bench", Hosts: 2, Vxtap: vxtap, Vxlab: vxlab, Owned: true, Progress: progress})
-	if err != nil {
-		return nil, err
-	}
-	b := &bench{lab: l}
-	for _, step := range []func(context.Context) error{b.addVxtap, b.addKernel} {
-		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, b.takeDown())
+	for _, path := range []*string{&s.vxtap, &s.vxlab, &s.relay, &s.other} {
+		if *path == "" {
+			continue // there is no other
 		}
+		var err error
+		if *path, err = filepath.Abs(*path); err != nil {
+			return nil, err
+		}
+	}
+	for _, program := range []string{"iperf3", "sockperf", "etcdctl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return nil, fmt.Errorf("no %s: make deps installs it", program)
+		}
+	}
+	// A lab has a vxtap host at least. It is not one of ours, which are
+	// started with flags and programs of their own, and rests.
+	l, err := lab.Up(ctx, lab.Options{Name: s.name, Hosts: 1, Vxtap: s.vxtap, Vxlab: s.vxlab, Owned: true, Progress: progress})
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{settings: s, lab: l, built: map[string]*contestant{}, progress: progress}
+	err = l.StopHost(ctx, 1)
+	for _, name := range chosenContestants(s) {
+		if err == nil {
+			err = b.add(ctx, name)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.takeDown())
 	}
 	return b, nil
 }
@@ -71,97 +77,123 @@ func setUp(ctx context.Context, s settings, progress io.Writer) (*bench, error) 
 func (b *bench) takeDown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), takeDownTime)
 	defer cancel()
-	errs := []error{b.lab.Down(ctx)}
-	for _, undo := range b.undo {
-		errs = append(errs, undo())
+	err := b.lab.Down(ctx) // with every process in its namespaces
+	for _, ns := range b.open {
+		ns.Close()
 	}
-	return errors.Join(errs...)
+	return err
 }
 
-func (b *bench) addVxtap(context.Context) error {
-	c := contestant{name: vxtapName, ends: map[place][2]traffic.End{}}
-	var host, container [2]traffic.End
-	for i := range 2 {
-		h := b.lab.Hosts()[i]
-		hostNS, err := b.open(h.Node)
-		if err != nil {
-			return err
-		}
-		containerNS, err := b.open(lab.ContainerNode(i + 1))
-		if err != nil {
-			return err
-		}
-		host[i] = traffic.End{Namespace: hostNS, Addr: h.Subnet.Addr()}
-		container[i] = traffic.End{Namespace: containerNS, Addr: h.Container}
+// add sets up one contestant, and returns when it carries traffic.
+func (b *bench) add(ctx context.Context, name string) error {
+	c, err := b.build(ctx, name)
+	if errors.Is(err, errAbsent) {
+		b.leftOut = append(b.leftOut, fmt.Sprintf("%s is left out: %v", name, err))
+		fmt.Fprintln(b.progress, b.leftOut[len(b.leftOut)-1])
+		return nil
 	}
-	c.ends[hosts], c.ends[containers] = host, container
-	b.contestants = append(b.contestants, c)
-	return nil
-}
-
-func (b *bench) open(node string) (*netns.Namespace, error) {
-	ns, err := b.lab.Namespace(node)
 	if err == nil {
-		b.undo = append(b.undo, ns.Close)
+		err = c.reach(ctx)
 	}
-	return ns, err
-}
-
-func (b *bench) addKernel(ctx context.Context) error {
-	var kernels [2]*bed.Kernel
-	for i := range kernels {
-		h, err := b.lab.JoinBare(ctx)
-		if err != nil {
-			return err
-		}
-		hostNS, err := b.open(h.Node)
-		if err != nil {
-			return err
-		}
-		container, err := b.create(h.Namespace + "k")
-		if err != nil {
-			return err
-		}
-		subnet := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 30, byte(201 + i), 0}), 24)
-		if kernels[i], err = bed.SetUpKernel(hostNS, container, h.VTEP, subnet, b.lab.Options().MTU); err != nil {
-			return err
-		}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	for i, k := range kernels {
-		p := kernels[1-i]
-		if err := k.AddPeer(p.VTEP, p.Subnet, p.MAC); err != nil {
-			return err
-		}
-	}
-	b.contestants = append(b.contestants, contestant{name: kernelName, ends: map[place][2]traffic.End{
-		hosts:      {kernels[0].HostEnd(), kernels[1].HostEnd()},
-		containers: {kernels[0].ContainerEnd(), kernels[1].ContainerEnd()},
-	}})
+	b.contestants = append(b.contestants, c)
+	fmt.Fprintf(b.progress, "%s is there\n", name)
 	return nil
 }
 
-func (b *bench) create(name string) (*netns.Namespace, error) {
-	ns, err := netns.Create(name)
+// build makes the hosts of a contestant, or returns those that it has already:
+// some stand in for others too.
+func (b *bench) build(ctx context.Context, name string) (c *contestant, err error) {
+	if c := b.built[name]; c != nil {
+		return c, nil
+	}
+	s := b.settings
+	switch name {
+	case kernelName:
+		c, err = b.addKernel(ctx)
+	case relayName:
+		c, err = b.addRelay(ctx)
+	case vxtapName:
+		c, err = b.addVxtap(ctx, s.vxtap, s.vxtapArgs...)
+	case otherName:
+		c, err = b.addVxtap(ctx, s.other, s.otherArgs...)
+	case plainName:
+		c, err = b.addVxtap(ctx, s.vxtap, append(slices.Clone(s.vxtapArgs), "-offload=off")...)
+	case ovsName:
+		c, err = b.addOVS(ctx)
+	case intoName:
+		c, err = b.addMixed(ctx, kernelName, vxtapName)
+	case outOfName:
+		c, err = b.addMixed(ctx, vxtapName, kernelName)
+	default:
+		err = errors.New("nobody knows how to set it up")
+	}
 	if err != nil {
 		return nil, err
 	}
-	b.undo = append(b.undo, func() error { return errors.Join(ns.Close(), netns.Delete(name)) })
-	return ns, nil
+	c.name = name
+	b.built[name] = c
+	return c, nil
 }
 
-// machine says where figures were measured.
-func machine() string {
-	var u unix.Utsname
-	_ = unix.Uname(&u)
-	release, _, _ := bytes.Cut(u.Release[:], []byte{0})
-	cpu := "unknown CPU"
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(text)) {
-			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-				cpu = strings.TrimSpace(value)
+// reach returns when both ends answer in every place.
+func (c *contestant) reach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, reachTime)
+	defer cancel()
+	for _, p := range []place{containers, hosts} {
+		for {
+			err := traffic.Ping(ctx, c.ends[p][0], c.ends[p][1], 3)
+			if err == nil {
 				break
 			}
+			if err := errors.Join(c.alive(), ctx.Err()); err != nil {
+				return fmt.Errorf("no traffic between %s: %w", p, err)
+			}
+			time.Sleep(20 * time.Millisecond)
 		}
 	}
-	return fmt.Sprintf("%d cores of %s, Linux %s, %s", runtime.NumCPU(), cpu, release, runtime.Version())
+	return nil
+}
+
+// join adds a host to the underlay. The names of its namespaces are the lab's,
+// so that they go with it, whatever becomes of this process.
+func (b *bench) join(ctx context.Context) (node, error) {
+	h, err := b.lab.JoinBare(ctx)
+	if err != nil {
+		return node{}, err
+	}
+	host, err := b.lab.Namespace(h.Node)
+	if err != nil {
+		return node{}, err
+	}
+	b.open = append(b.open, host)
+	container, err := netns.Create(lab.NamespaceName(b.lab.Name(), "c"+strings.TrimPrefix(h.Node, "h")))
+	if err != nil {
+		return node{}, err
+	}
+	b.open = append(b.open, container)
+	return node{h, host, container}, nil
+}
+
+// pair makes both hosts of a contestant with f, which returns the subnet of
+// each. Hosts have its first address, containers the third.
+func (b *bench) pair(ctx context.Context, f func(i int, n node) (netip.Prefix, error)) (*contestant, error) {
+	var nodes [2]node
+	var host, container [2]traffic.End
+	for i := range 2 {
+		n, err := b.join(ctx)
+		if err != nil {
+			return nil, err
+		}
+		nodes[i] = n
+		subnet, err := f(i, n)
+		if err != nil {
+			return nil, err
+		}
+		host[i] = traffic.End{Namespace: n.host, Addr: subnet.Addr()}
+		container[i] = traffic.End{Namespace: n.container, Addr: subnet.Addr().Next().Next()}
+	}
+	return &contestant{nodes: nodes, ends: map[place][2]traffic.End{hosts: host, containers: container}}, nil
 }

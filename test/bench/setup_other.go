@@ -9,22 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
-	"vxtap/test/traffic"
 )
 
-// Names of the contestants.
-const (
-	kernelName = "kernel VXLAN"
-	vxtapName  = "vxtap"
-)
-
-type contestant struct {
-	name string
-	ends map[place][2]traffic.End
+type bench struct {
+	contestants []*contestant
+	leftOut     []string
 }
-
-type bench struct{ contestants []contestant }
 
 func setUp(context.Context, settings, io.Writer) (*bench, error) {
 	return nil, fmt.Errorf("kernel VXLAN and namespaces are Linux's: %w", errors.ErrUnsupported)

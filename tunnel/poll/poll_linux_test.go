@@ -4,7 +4,9 @@ package poll
 
 import (
 	"errors"
+	"runtime"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -78,6 +80,34 @@ func TestWaitReturnsWhenADescriptorBreaks(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A loop that sleeps past the Go scheduler does not hold up the others: a
+// garbage collection, which stops them all, ends its sleep.
+func TestSleepDoesNotHoldUpTheWorld(t *testing.T) {
+	r, w := pipe(t)
+	p := poller(t, r)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !p.Interrupted() {
+			_, _ = unix.Write(w, []byte{1}) // so that the next Wait starts with its short sleep
+			_ = p.Wait()
+			var b [1]byte
+			_, _ = unix.Read(r, b[:])
+			_ = p.Wait()
+		}
+	}()
+	start := time.Now()
+	for range 20 {
+		runtime.GC()
+	}
+	// On a busy machine anything takes long; held up it would be for good.
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("20 collections took %s", took)
+	}
+	p.Interrupt()
+	<-done
 }
 
 func TestWaitAndYieldDoNotAllocate(t *testing.T) {

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// What the figures stand between in a document of which the rest is not ours.
+const (
+	beginMark = "<!-- make bench: begin -->\n"
+	endMark   = "<!-- make bench: end -->\n"
+)
+
+// writeMarkdown writes both tables and what to know about them.
+func (r results) writeMarkdown(w io.Writer) {
+	for _, p := range []place{containers, hosts, ""} {
+		title := "Between " + string(p)
+		if p == "" {
+			title = "At rest"
+		}
+		var rows [][]string
+		for _, row := range r.rows {
+			if row.place == p {
+				rows = append(rows, append([]string{row.work.name, row.metric.name}, r.cells(row)...))
+			}
+		}
+		if len(rows) > 0 {
+			fmt.Fprintf(w, "### %s\n\n", title)
+			markdownTable(w, append([]string{"work", ""}, r.head()...), rows)
+		}
+	}
+	for _, sentence := range r.conditions() {
+		fmt.Fprintln(w, sentence)
+	}
+	fmt.Fprintf(w, "Made by `%s`.\n", r.command())
+	if verdicts := r.verdicts(); len(verdicts) > 0 {
+		fmt.Fprint(w, "\n### What is to be reached\n\n")
+		markdownTable(w, verdictHead(), verdicts)
+	}
+}
+
+// markdownTable writes one table and an empty line.
+func markdownTable(w io.Writer, head []string, rows [][]string) {
+	clean := strings.NewReplacer("|", `\|`, "<", "&lt;", ">", "&gt;")
+	for i, row := range append([][]string{head}, rows...) {
+		for j := range row {
+			row[j] = clean.Replace(row[j])
+		}
+		fmt.Fprintf(w, "| %s |\n", strings.Join(row, " | "))
+		if i == 0 {
+			fmt.Fprintf(w, "|%s\n", strings.Repeat("---|", len(head)))
+		}
+	}
+	fmt.Fprintln(w)
+}
+
+// command returns the flags of the run, as one would give them again.
+func (r results) command() string {
+	args := []string{"go run ./test/bench"}
+	for _, a := range r.settings.args {
+		if strings.ContainsAny(a, " |*?()$<>") {
+			a = "'" + a + "'"
+		}
+		args = append(args, a)
+	}
+	return strings.Join(args, " ")
+}
+
+// insert puts text between the marks of the file name, or makes a file of it
+// where there is none.
+func insert(name string, text []byte) error {
+	before, after, err := around(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.WriteFile(name, text, 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, bytes.Join([][]byte{before, []byte(beginMark), text, []byte(endMark), after}, nil), 0o644)
+}
+
+// around returns what stands before and after the marks of the file name. A
+// file without marks is an error: it is somebody else's.
+func around(name string) (before, after []byte, err error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	before, rest, begun := bytes.Cut(text, []byte(beginMark))
+	_, after, ended := bytes.Cut(rest, []byte(endMark))
+	if !begun || !ended {
+		return nil, nil, fmt.Errorf("%s has no lines %q and %q for the figures to stand between", name, strings.TrimSpace(beginMark), strings.TrimSpace(endMark))
+	}
+	return before, after, nil
+}
