@@ -228,3 +228,18 @@ func FuzzSee(f *testing.F) {
 		}
 	})
 }
+
+// Each probe has a port of its own, and so has each that is masqueraded. The
+// reason must not tell them apart: a line would be logged for every probe.
+func TestReasonIsTheSameForEveryProbe(t *testing.T) {
+	var reasons []string
+	for _, p := range [][2]string{{"192.0.2.1:40000", "192.0.2.1:1024"}, {"192.0.2.1:40001", "192.0.2.1:1025"}} {
+		var s sighting
+		s.see(packet(p[1], 0, 2882), netip.MustParseAddrPort(p[0]))
+		_, reason := s.judge(1)
+		reasons = append(reasons, reason)
+	}
+	if reasons[0] == "" || reasons[0] != reasons[1] {
+		t.Errorf("got %q, want the same twice", reasons)
+	}
+}
