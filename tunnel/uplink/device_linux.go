@@ -31,10 +31,15 @@ func Open(c Config) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{Config: c, tap: file(fd), again: make(chan struct{}, 1), reason: noPeer}
+	d := &Device{Config: c, tap: file(fd), control: -1, again: make(chan struct{}, 1), reason: noPeer}
 	if err := host.AdmitUplink(c.Name); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	control, port, err := openControl(c.Local.Addr())
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	d.control, d.port = file(control), port
 	mac, err := host.MAC(c.Name)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -74,6 +79,9 @@ func (f file) write(b []byte) error {
 
 // Close removes the TAP.
 func (d *Device) Close() error {
+	if d.control >= 0 {
+		unix.Close(int(d.control))
+	}
 	if err := unix.Close(int(d.tap)); err != nil {
 		return fmt.Errorf("close %s: %w", d.Name, err)
 	}

@@ -41,6 +41,8 @@ type Device struct {
 	Config
 	endpoint vxlan.Endpoint
 	tap      file
+	control  file          // what the control of a proof is sent by
+	port     uint16        // of control, and of the probes
 	again    chan struct{} // asks Run to look at once
 
 	ready atomic.Bool
