@@ -168,6 +168,15 @@ type Status struct {
 		TAP []string `json:"tap"`
 		UDP []string `json:"udp"`
 	} `json:"offloads"`
+	Queues int `json:"queues"`
+	TXPath struct {
+		InUse  string `json:"in_use"`
+		Reason string `json:"reason"`
+		Frames uint64 `json:"frames"`
+	} `json:"tx_path"`
+	SocketOverflows uint64 `json:"socket_overflows"`
+	TAPOverflows    uint64 `json:"tap_overflows"`
+
 	Out   Direction `json:"out"`
 	In    Direction `json:"in"`
 	Peers []struct {
@@ -231,17 +240,42 @@ func (s Status) HasPeer(subnet netip.Prefix) bool {
 	return false
 }
 
+// Run runs a program in a namespace and returns what it prints. It fails the
+// test if the program does; name the Debian package that has it in .ci/deps.
+func Run(t testing.TB, ns *netns.Namespace, program string, args ...string) string {
+	t.Helper()
+	return RunWith(t, ns, "", program, args...)
+}
+
+// RunWith is Run with something on standard input.
+func RunWith(t testing.TB, ns *netns.Namespace, input, program string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(program, args...)
+	var out strings.Builder
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &out
+	if err := ns.Start(cmd); err != nil {
+		t.Fatalf("%s (.ci/deps installs it): %v", program, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%s %s: %v: %s", program, strings.Join(args, " "), err, out.String())
+	}
+	return out.String()
+}
+
 // Prefix is the -etcd-prefix of a lab's daemons.
 const Prefix = lab.EtcdPrefix
 
 // Etcdctl runs etcdctl where the lab's etcd is and returns what it prints.
 func (b *Bed) Etcdctl(args ...string) string {
 	b.t.Helper()
-	out, err := Etcdctl(b.Node("net"), b.EtcdURL(), args...)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return out
+	return b.EtcdctlWith("", args...)
+}
+
+// EtcdctlWith is Etcdctl with something on standard input.
+func (b *Bed) EtcdctlWith(input string, args ...string) string {
+	b.t.Helper()
+	args = append([]string{"ETCDCTL_API=3", "etcdctl", "--endpoints", b.EtcdURL(), "--command-timeout", "5s"}, args...)
+	return RunWith(b.t, b.Node("net"), input, "env", args...)
 }
 
 // Etcdctl runs etcdctl in a namespace and returns what it prints.

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -33,13 +36,14 @@ const kernelDevice = "flannel.1"
 
 // SetUpKernel makes a kernel VXLAN host of ns, whose underlay device is eth0
 // with the address vtep; container is an empty namespace for its container.
-// uplinkMTU is the underlay's.
-func SetUpKernel(ns, container *netns.Namespace, vtep netip.Addr, subnet netip.Prefix, uplinkMTU int) (*Kernel, error) {
+// uplinkMTU is the underlay's. words are more for its device, of those that "ip
+// link add type vxlan" knows.
+func SetUpKernel(ns, container *netns.Namespace, vtep netip.Addr, subnet netip.Prefix, uplinkMTU int, words ...string) (*Kernel, error) {
 	k := &Kernel{
 		Namespace: ns, Container: container, VTEP: vtep, Subnet: subnet,
 		MAC: ether.RandomMAC(), MTU: uplinkMTU - vxlan.OverheadIPv4,
 	}
-	for _, step := range []func() error{k.addDevice, k.addContainer} {
+	for _, step := range []func() error{func() error { return k.addDevice(words) }, k.addContainer} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("kernel VXLAN host %s: %w", ns.Name(), err)
 		}
@@ -47,7 +51,10 @@ func SetUpKernel(ns, container *netns.Namespace, vtep netip.Addr, subnet netip.P
 	return k, nil
 }
 
-func (k *Kernel) addDevice() error {
+func (k *Kernel) addDevice(words []string) error {
+	if len(words) > 0 {
+		return k.addDeviceByWords(words)
+	}
 	return k.Namespace.Do(func() error {
 		uplink, err := netlink.LinkByName("eth0")
 		if err != nil {
@@ -62,12 +69,41 @@ func (k *Kernel) addDevice() error {
 		if err := netlink.LinkAdd(device); err != nil {
 			return fmt.Errorf("add %s: %w", kernelDevice, err)
 		}
-		own := &net.IPNet{IP: k.Subnet.Addr().AsSlice(), Mask: net.CIDRMask(32, 32)}
-		if err := netlink.AddrAdd(device, &netlink.Addr{IPNet: own}); err != nil {
-			return fmt.Errorf("address of %s: %w", kernelDevice, err)
-		}
-		return netlink.LinkSetUp(device)
+		return k.raise(device)
 	})
+}
+
+// addDeviceByWords is addDevice for what the netlink package cannot say.
+func (k *Kernel) addDeviceByWords(words []string) error {
+	cmd := exec.Command("ip", append([]string{
+		"link", "add", kernelDevice, "mtu", strconv.Itoa(k.MTU), "address", k.MAC.String(), "type", "vxlan",
+		"id", "1", "local", k.VTEP.String(), "dev", "eth0", "dstport", strconv.Itoa(vxlan.PortFlannel), "nolearning",
+	}, words...)...)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := k.Namespace.Start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		return fmt.Errorf("add %s (Debian: iproute2): %w: %s", kernelDevice, err, out.String())
+	}
+	return k.Namespace.Do(func() error {
+		device, err := netlink.LinkByName(kernelDevice)
+		if err != nil {
+			return err
+		}
+		return k.raise(device)
+	})
+}
+
+// raise gives the device its address and brings it up.
+func (k *Kernel) raise(device netlink.Link) error {
+	own := &net.IPNet{IP: k.Subnet.Addr().AsSlice(), Mask: net.CIDRMask(32, 32)}
+	if err := netlink.AddrAdd(device, &netlink.Addr{IPNet: own}); err != nil {
+		return fmt.Errorf("address of %s: %w", kernelDevice, err)
+	}
+	return netlink.LinkSetUp(device)
 }
 
 // addContainer puts the container behind a bridge.
@@ -152,15 +188,16 @@ func (k *Kernel) LeaseValue() string {
 }
 
 // JoinKernel adds a kernel VXLAN host with subnet to the lab, puts its lease
-// into etcd, and makes every host there is its peer.
-func (b *Bed) JoinKernel(ctx context.Context, subnet netip.Prefix) *Kernel {
+// into etcd, and makes every host there is its peer. words are as for
+// SetUpKernel.
+func (b *Bed) JoinKernel(ctx context.Context, subnet netip.Prefix, words ...string) *Kernel {
 	b.t.Helper()
 	h, err := b.JoinBare(ctx)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	container := tempNamespace(b.t, h.Namespace+"k")
-	k, err := SetUpKernel(b.Node(h.Node), container, h.VTEP, subnet, b.Options().MTU)
+	k, err := SetUpKernel(b.Node(h.Node), container, h.VTEP, subnet, b.Options().MTU, words...)
 	if err != nil {
 		b.t.Fatal(err)
 	}

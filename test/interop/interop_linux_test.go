@@ -28,12 +28,6 @@ var kernelSubnet = netip.MustParsePrefix("172.30.200.0/24")
 
 const streamBytes = 64 << 20
 
-// sizes are UDP payloads around all edges: one byte, what just fits the MTU of
-// either underlay, what must be fragmented inside the overlay.
-func sizes(mtu int) []int {
-	return []int{1, 2, 100, 1000, mtu - 29, mtu - 28, mtu - 27, mtu, 2 * mtu, 8900}
-}
-
 func TestTraffic(t *testing.T) {
 	tests := []struct {
 		name string
@@ -67,46 +61,13 @@ func TestTraffic(t *testing.T) {
 			}
 			for _, p := range pairs {
 				t.Run(p.name, func(t *testing.T) {
-					bothWays(t, p.a, p.b, overlay)
+					ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+					defer cancel()
+					if err := traffic.BothWays(ctx, p.a, p.b, overlay, streamBytes); err != nil {
+						t.Error(err)
+					}
 				})
 			}
 		})
-	}
-}
-
-// bothWays sends everything from a to b and from b to a.
-func bothWays(t *testing.T, a, b traffic.End, mtu int) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-	defer cancel()
-	for _, end := range []traffic.End{a, b} {
-		check, err := traffic.Unharmed(end.Namespace)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := check(); err != nil {
-				t.Error(err)
-			}
-		}()
-	}
-	for _, p := range [][2]traffic.End{{a, b}, {b, a}} {
-		from, to := p[0], p[1]
-		if err := traffic.Ping(ctx, from, to, 3); err != nil {
-			t.Error(err)
-		}
-		if err := traffic.Datagrams(ctx, from, to, sizes(mtu)...); err != nil {
-			t.Error(err)
-		}
-		for _, run := range []struct{ size, n int }{{1200, 40}, {mtu - 28, 4}, {100, 60}, {1, 64}, {1201, 2}} {
-			if err := traffic.Segments(ctx, from, to, run.size, run.n); err != nil {
-				t.Error(err)
-			}
-		}
-		rate, err := traffic.Stream(ctx, from, to, streamBytes)
-		if err != nil {
-			t.Error(err)
-		}
-		t.Logf("TCP %s to %s: %.1f Gb/s", from, to, rate/1e9)
 	}
 }

@@ -10,3 +10,9 @@ import (
 )
 
 func setSegmentSize(*net.UDPConn, int) error { return errors.ErrUnsupported }
+
+func segmentControl(int) []byte { return nil }
+
+func socketDrops(*net.UDPConn) int { return -1 }
+
+func pinThread(int) error { return errors.ErrUnsupported }
