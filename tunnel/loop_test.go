@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"vxtap/encap/virtio"
+	"vxtap/encap/vxlan"
 )
 
 // replay is a Port and an Underlay that hand out one frame, or one datagram,
@@ -20,6 +21,7 @@ type replay struct {
 	datagram Datagram
 	clone    bool
 	takes    *Offloads // nil: all
+	uplink   Uplink
 	left     int
 	taken    int
 }
@@ -109,9 +111,30 @@ func joined(n, mss int) Datagram {
 	return Datagram{Data: data, From: peerTwo.VTEP, GSOSize: len(data) / n}
 }
 
+// joinedUDP is n datagrams of one UDP flow as UDP_GRO hands them over.
+func joinedUDP(n, size int) Datagram {
+	var data []byte
+	for range n {
+		data = append(data, encapsulated(frame(ownMAC, peerTwo.MAC, "10.5.2.9", "10.5.1.5", size, func(b []byte) {
+			b[20] = 0x40 // DF, as Linux's UDP sets it: the IDs mean nothing then
+			withTOS(0)(b)
+		}))...)
+	}
+	return Datagram{Data: data, From: peerTwo.VTEP, GSOSize: len(data) / n}
+}
+
+// swallow is an Uplink that takes everything.
+type swallow struct{}
+
+func (swallow) Ready() bool             { return true }
+func (swallow) WriteFrame([]byte) error { return nil }
+func (swallow) Endpoint() vxlan.Endpoint {
+	return (&fakeUplink{}).Endpoint()
+}
+
 func replaySwitch(tb testing.TB, r *replay) *Switch {
 	tb.Helper()
-	s, err := New(Config{VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Lanes: []Lane{{Port: r, Underlay: r}}, Coalesce: true})
+	s, err := New(Config{VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Lanes: []Lane{{Port: r, Underlay: r}}, Coalesce: true, Uplink: r.uplink})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -150,6 +173,12 @@ var loopWork = []struct {
 		frame:  tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 46*1398, 0, true),
 		header: superHeader(1398),
 	}, 4, 1},
+	{"out, 4 full super-frames, whole", true, replay{
+		frame:  tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 46*1398, 0, true),
+		header: superHeader(1398),
+		uplink: swallow{},
+	}, 4, 1},
+	{"in, 4 joined datagrams of 60 small ones", false, replay{datagram: joinedUDP(60, 64)}, 4, 60},
 	{"in, 8 small datagrams", false, replay{datagram: Datagram{
 		Data: encapsulated(frame(ownMAC, peerTwo.MAC, "10.5.2.9", "10.5.1.5", 22, nil)), From: peerTwo.VTEP,
 	}}, 8, 1},

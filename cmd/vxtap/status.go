@@ -43,7 +43,7 @@ type Status struct {
 	Out DirectionStatus `json:"out"` // from the TAP to the underlay
 	In  DirectionStatus `json:"in"`  // from the underlay to the TAP
 	// Loss that the kernel counts, before a frame or datagram is received.
-	SocketOverflows uint64 `json:"socket_overflows"` // datagrams that found the socket's buffer full
+	SocketOverflows uint64 `json:"socket_overflows"` // receives that found the socket's buffer full; a run of datagrams, or a super-frame, is one
 	TAPOverflows    uint64 `json:"tap_overflows"`    // frames that found the TAP's queue full
 
 	Peers        []PeerStatus  `json:"peers"`         // in the order of their subnets

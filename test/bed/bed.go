@@ -274,16 +274,23 @@ func (b *Bed) Etcdctl(args ...string) string {
 // EtcdctlWith is Etcdctl with something on standard input.
 func (b *Bed) EtcdctlWith(input string, args ...string) string {
 	b.t.Helper()
-	args = append([]string{"ETCDCTL_API=3", "etcdctl", "--endpoints", b.EtcdURL(), "--command-timeout", "5s"}, args...)
-	return RunWith(b.t, b.Node("net"), input, "env", args...)
+	out, err := etcdctl(b.Node("net"), b.EtcdURL(), input, args...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return out
 }
 
 // Etcdctl runs etcdctl in a namespace and returns what it prints.
 func Etcdctl(ns *netns.Namespace, url string, args ...string) (string, error) {
+	return etcdctl(ns, url, "", args...)
+}
+
+func etcdctl(ns *netns.Namespace, url, input string, args ...string) (string, error) {
 	cmd := exec.Command("etcdctl", append([]string{"--endpoints", url, "--command-timeout", "5s"}, args...)...)
 	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
 	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &out
 	if err := ns.Start(cmd); err != nil {
 		return "", fmt.Errorf("etcdctl (Debian: etcd-client): %w", err)
 	}

@@ -13,13 +13,19 @@ import (
 	"vxtap/cmd/vxlab/netns"
 )
 
-// Counters reads the protocol counters of a namespace (/proc/net/snmp), named
-// as in "Tcp/InCsumErrors".
+// Counters reads the protocol counters of a namespace (/proc/net/snmp and
+// netstat), named as in "Tcp/InCsumErrors" and "TcpExt/TCPOFOQueue".
 func Counters(ns *netns.Namespace) (map[string]uint64, error) {
 	var text []byte
-	err := ns.Do(func() (err error) {
-		text, err = os.ReadFile("/proc/thread-self/net/snmp")
-		return err
+	err := ns.Do(func() error {
+		for _, name := range []string{"snmp", "netstat"} {
+			part, err := os.ReadFile("/proc/thread-self/net/" + name)
+			if err != nil {
+				return err
+			}
+			text = append(text, part...)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("protocol counters of %s: %w", ns.Name(), err)

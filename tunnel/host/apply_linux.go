@@ -54,6 +54,7 @@ func Apply(p Plan) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring %s up: %w", p.Device, err)
 	}
+	dropQueueingDiscipline(p, link)
 	if err := netlink.NeighSet(routerNeighbour(p, link)); err != nil {
 		return fmt.Errorf("set neighbour %s on %s: %w", Gateway, p.Device, err)
 	}
@@ -99,6 +100,20 @@ func setLink(p Plan, link netlink.Link) error {
 		return fmt.Errorf("set queue length %d: %w", txQueueLen, err)
 	}
 	return nil
+}
+
+// dropQueueingDiscipline takes the queue before the TAP's own away: a TAP never
+// says that it is full, so that nothing is ever queued there, and each frame
+// pays for its locks. Best effort: it is speed and nothing else, and a kernel
+// without noqueue keeps what it has.
+func dropQueueingDiscipline(p Plan, link netlink.Link) {
+	err := netlink.QdiscReplace(&netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Parent: netlink.HANDLE_ROOT},
+		QdiscType:  "noqueue",
+	})
+	if err != nil {
+		p.Log.Debug("the device keeps its queueing discipline", "device", p.Device, "error", err)
+	}
 }
 
 // refuseRouterAdvertisements keeps the host from taking an IPv6 address and

@@ -55,6 +55,22 @@ func state(t *testing.T, device string) []string {
 	return all
 }
 
+// rootQdisc returns the kind of the device's queueing discipline. The kernel
+// lists none for noqueue.
+func rootQdisc(t *testing.T, device string) string {
+	t.Helper()
+	l, err := netlink.LinkByName(device)
+	must(t, err)
+	qdiscs, err := netlink.QdiscList(l)
+	must(t, err)
+	for _, q := range qdiscs {
+		if q.Attrs().Parent == netlink.HANDLE_ROOT {
+			return q.Type()
+		}
+	}
+	return "noqueue"
+}
+
 func TestApply(t *testing.T) {
 	inNamespace(t, func() {
 		addTAP(t, "flannel.1")
@@ -67,6 +83,9 @@ func TestApply(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, state(t, "flannel.1")); diff != "" {
 			t.Errorf("after Apply (-want +got):\n%s", diff)
+		}
+		if kind := rootQdisc(t, "flannel.1"); kind != "noqueue" {
+			t.Errorf("queueing discipline %q, want noqueue", kind)
 		}
 		if ra, err := os.ReadFile("/proc/thread-self/root/proc/sys/net/ipv6/conf/flannel.1/accept_ra"); err == nil && string(ra) != "0\n" {
 			t.Errorf("got accept_ra %q, want 0", ra)

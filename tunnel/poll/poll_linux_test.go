@@ -87,8 +87,9 @@ func TestWaitReturnsWhenADescriptorBreaks(t *testing.T) {
 func TestSleepDoesNotHoldUpTheWorld(t *testing.T) {
 	r, w := pipe(t)
 	p := poller(t, r)
-	done := make(chan error)
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		for !p.Interrupted() {
 			_, _ = unix.Write(w, []byte{1}) // so that the next Wait starts with its short sleep
 			_ = p.Wait()
@@ -96,7 +97,6 @@ func TestSleepDoesNotHoldUpTheWorld(t *testing.T) {
 			_, _ = unix.Read(r, b[:])
 			_ = p.Wait()
 		}
-		done <- nil
 	}()
 	start := time.Now()
 	for range 20 {

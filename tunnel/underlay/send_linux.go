@@ -220,7 +220,7 @@ func putCmsg(b []byte, level, kind int32, size int) []byte {
 }
 
 // flush sends what is queued and notes what the kernel does not take. It does
-// not wait for room: 8 MiB are queued then, and a lane that waits receives
+// not wait for room: 16 MiB are queued then, and a lane that waits receives
 // nothing either.
 func (s *sender) flush(fd int) {
 	for i := 0; i < len(s.queue); {

@@ -97,9 +97,12 @@ const (
 	// more than their queues are no use.
 	sendSockets    = 8
 	maxSendSockets = 32
-	// bufferSize is what each socket may queue. The default of 208 KiB holds
-	// two super-frames, which is gone in one scheduling delay.
-	bufferSize = 8 << 20
+	// bufferSize is what each socket may queue; Linux doubles it, for what it
+	// needs beside the bytes. The default of 208 KiB holds two super-frames,
+	// which is gone in one scheduling delay. Four TCP streams with windows of
+	// 6 MB (tcp_rmem) may all be waiting here while the loop is off the
+	// processor, and lost some with half as much.
+	bufferSize = 16 << 20
 	// Source ports come from the range that RFC 7348 section 5 recommends.
 	firstPort, lastPort = 49152, 65535
 )

@@ -43,6 +43,13 @@ func Open(c Config) (*Device, error) {
 	return d, nil
 }
 
+// What somebody else can have done to the TAP. Plain values, as those of
+// package tunnel are: a lane gets them for a frame.
+var (
+	errDown    = errors.New("somebody took it down")
+	errDeleted = errors.New("somebody deleted it, start vxtap again to get a new one")
+)
+
 // write goes past the Go scheduler: the descriptor is non-blocking.
 func (f file) write(b []byte) error {
 	for {
@@ -54,8 +61,12 @@ func (f file) write(b []byte) error {
 			continue
 		case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
 			return tunnel.ErrFull
-		case unix.EINVAL, unix.EIO:
+		case unix.EINVAL:
 			return tunnel.ErrRefused
+		case unix.EIO:
+			return errDown
+		case unix.EBADFD:
+			return errDeleted
 		}
 		return tunnel.ErrFrame
 	}

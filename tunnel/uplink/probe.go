@@ -100,7 +100,9 @@ func (s *sighting) see(packet []byte, from netip.AddrPort) {
 	case fragment != 0:
 		s.changed = "the host fragments what it forwards: the MTU on the way to the peer is too small"
 	case addr != from:
-		s.changed = fmt.Sprintf("the host changes the source of what it forwards, %s, to %s: exempt it from masquerading", from, addr)
+		// Without the ports, which are others with each probe: what is said again
+		// is the same, and no news.
+		s.changed = fmt.Sprintf("the host changes the source of what it forwards, %s, to %s and a port of its own: exempt it from masquerading", from.Addr(), addr.Addr())
 	default:
 		s.bytes += payload
 	}

@@ -47,7 +47,7 @@ func (d *Device) try(peer netip.Addr) (verdict, string, error) {
 		return unknown, "", nil // no way there at all
 	}
 	if err := d.tap.write(frame); err != nil {
-		return blocked, fmt.Sprintf("the kernel refuses a super-frame: %v", err), nil
+		return blocked, fmt.Sprintf("%s takes no super-frame: %v", d.Name, err), nil
 	}
 	const ahead = 24 + 50 // the virtio header and the outer ones
 	want := len(frame) - ahead

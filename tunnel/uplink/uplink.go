@@ -54,7 +54,8 @@ type Device struct {
 
 // How often Run looks whether the way is still open.
 const (
-	// whileUsed bounds how long a rule that nobody told us of may eat frames.
+	// whileUsed bounds how long a rule that nobody told us of may eat frames,
+	// and is good for whoever gave no answer.
 	whileUsed = 2 * time.Second
 	whileIdle = 30 * time.Second
 	// whileClosed is for whoever has mended a rule and watches.

@@ -68,8 +68,8 @@ func TestLook(t *testing.T) {
 			d := testDevice(&log)
 			d.SetPeers(peers)
 			d.ready.Store(tt.before)
-			if got := d.look(answers(&asked, tt.by)); got != tt.want || d.Ready() != tt.want || len(asked) != tt.asked {
-				t.Errorf("got %v after asking %v, want %v after %d", got, asked, tt.want, tt.asked)
+			if d.look(answers(&asked, tt.by)); d.Ready() != tt.want || len(asked) != tt.asked {
+				t.Errorf("open %v after asking %v, want %v after %d", d.Ready(), asked, tt.want, tt.asked)
 			}
 		})
 	}
@@ -134,10 +134,28 @@ func TestRunEnds(t *testing.T) {
 }
 
 func TestPause(t *testing.T) {
-	d := testDevice(new(bytes.Buffer))
-	d.used.Store(true)
-	if a, b := d.pause(), d.pause(); a != whileUsed || b != whileIdle {
-		t.Errorf("%s in use and %s after it, want %s and %s", a, b, whileUsed, whileIdle)
+	tests := []struct {
+		name string
+		used bool
+		v    verdict
+		want time.Duration
+	}{
+		{"open and in use", true, passes, whileUsed},
+		{"open and idle", false, passes, whileIdle},
+		{"closed", true, blocked, whileClosed},
+		{"no answer", false, unknown, whileUsed},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := testDevice(new(bytes.Buffer))
+			d.used.Store(tt.used)
+			if got := d.pause(tt.v); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			if d.used.Load() {
+				t.Error("still counts as in use")
+			}
+		})
 	}
 }
 
@@ -241,4 +259,19 @@ func FuzzSee(f *testing.F) {
 			t.Errorf("%d bytes", s.bytes)
 		}
 	})
+}
+
+// Each probe has a port of its own, and so has each that is masqueraded. The
+// reason must not tell them apart: a line would be logged for every probe.
+func TestReasonIsTheSameForEveryProbe(t *testing.T) {
+	var reasons []string
+	for _, p := range [][2]string{{"192.0.2.1:40000", "192.0.2.1:1024"}, {"192.0.2.1:40001", "192.0.2.1:1025"}} {
+		var s sighting
+		s.see(packet(p[1], 0, 2882), netip.MustParseAddrPort(p[0]))
+		_, reason := s.judge(1)
+		reasons = append(reasons, reason)
+	}
+	if reasons[0] == "" || reasons[0] != reasons[1] {
+		t.Errorf("got %q, want the same twice", reasons)
+	}
 }
