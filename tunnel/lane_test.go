@@ -5,16 +5,20 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"vxtap/encap/virtio"
 )
 
 // fakeWaiter sleeps until it is woken, and counts.
 type fakeWaiter struct {
 	yields, waits int
-	err           error // what Wait says
+	onYield       func(n int) // is told how many yields there were
+	err           error       // what Wait says
 	wake          chan struct{}
 	once          sync.Once
 	stop          chan struct{}
@@ -24,7 +28,12 @@ func newFakeWaiter() *fakeWaiter {
 	return &fakeWaiter{wake: make(chan struct{}, 1), stop: make(chan struct{})}
 }
 
-func (w *fakeWaiter) Yield() { w.yields++ }
+func (w *fakeWaiter) Yield() {
+	w.yields++
+	if w.onYield != nil {
+		w.onYield(w.yields)
+	}
+}
 
 func (w *fakeWaiter) Wait() error {
 	w.waits++
@@ -100,9 +109,122 @@ func TestLaneMovesBothDirections(t *testing.T) {
 	})
 }
 
+// Looks that pay are made: a lane that keeps being woken begins to look again
+// before it sleeps, and stops when that finds nothing.
+func TestLaneLooksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := frame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 22, nil)
+		p, u, w := &fakePort{}, &polled{fakeUnderlay{maxSegments: 63}}, newFakeWaiter()
+		s, err := New(Config{
+			VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU,
+			Lanes: []Lane{{Port: p, Underlay: u, Waiter: w}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.SetPeers([]Peer{peerTwo})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		synctest.Wait()
+		for range retryPatience + 1 {
+			p.reads = [][]byte{slices.Clone(f)}
+			w.wake <- struct{}{}
+			synctest.Wait()
+		}
+		if w.yields == 0 || w.yields > 3*fullPatience {
+			t.Errorf("%d looks, want some and at most %d", w.yields, 3*fullPatience)
+		}
+		// A frame that comes while it looks restores the full measure.
+		w.onYield = func(n int) {
+			if n == 1 {
+				p.reads = [][]byte{slices.Clone(f)}
+			}
+		}
+		for range 2 * retryPatience {
+			w.yields, p.reads = 0, [][]byte{slices.Clone(f)}
+			w.wake <- struct{}{}
+			synctest.Wait()
+			if w.yields == 1+fullPatience {
+				break
+			}
+		}
+		if w.yields != 1+fullPatience {
+			t.Errorf("%d looks after one that paid, want %d", w.yields, 1+fullPatience)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What a peer is delivered counts once, over as many batches as there are.
+func TestPeerCountsOverBatches(t *testing.T) {
+	r := &replay{frame: frame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 22, nil)}
+	s := replaySwitch(t, r)
+	l := newOutLoop(s, 0)
+	for range 3 {
+		outBatch(t, l, r, 2)
+	}
+	if got := s.Stats().Peers[0].OutFrames; got != 6 {
+		t.Errorf("%d frames to the peer, want 6", got)
+	}
+}
+
+// A table that comes while a thread sleeps in a read is the one that the frame
+// it wakes for is looked up in.
+func TestTableAfterALongSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &lateFrame{frame: frame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 22, nil), come: make(chan struct{})}
+		u := &fakeUnderlay{maxSegments: 63, stop: make(chan struct{})}
+		s, err := New(Config{
+			VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU,
+			Lanes: []Lane{{Port: p, Underlay: u}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		synctest.Wait() // it sleeps
+		s.SetPeers([]Peer{peerTwo})
+		p.come <- struct{}{}
+		synctest.Wait()
+		if len(u.sent) != 1 {
+			t.Errorf("sent %d: drops %v", len(u.sent), drops(s.Stats().Out))
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// lateFrame is a port whose reader sleeps until the frame comes.
+type lateFrame struct {
+	fakePort
+	frame []byte
+	come  chan struct{}
+}
+
+func (p *lateFrame) ReadFrame(b []byte, h *virtio.Header, wait bool) (int, error) {
+	if !wait {
+		return 0, ErrEmpty
+	}
+	if _, ok := <-p.come; !ok {
+		return 0, ErrInterrupted
+	}
+	*h = virtio.Header{}
+	return copy(b, p.frame), nil
+}
+
+func (p *lateFrame) Interrupt() { close(p.come) }
+
 // A lane that always finds one more frame stops all the same.
 func TestLaneStopsUnderAFlood(t *testing.T) {
-	r := &replay{frame: frame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 22, nil), left: 1 << 60}
+	r := &replay{frame: frame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 22, nil), left: math.MaxInt}
 	w := newFakeWaiter()
 	s, err := New(Config{
 		VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU,

@@ -79,6 +79,7 @@ func newOutLoop(s *Switch, i int) *outLoop {
 		Switch:   s,
 		Lane:     s.Lanes[i],
 		ledger:   &s.lanes[i].out,
+		id:       uint16(i << 16 / len(s.Lanes)), // far from the other lanes'
 		frames:   s.buffers.Get(),
 		heads:    gso.NewArena(arenaBytes),
 		segments: make([]gso.Segment, 0, batchSegments),
@@ -246,12 +247,11 @@ func (l *outLoop) extends(run, m *Message, size int) bool {
 }
 
 // whole sends a super-frame by the Uplink and reports whether it is gone. If
-// not, it must be cut: there is no such way, or it is closed, or the host's
-// stack would have to fragment.
+// not, it must be cut: there is no such way, or it is closed, or the frame is
+// not for it.
 func (l *outLoop) whole(p *peer, b []byte, h virtio.Header, m Message) bool {
 	v, n := &l.view, len(b)-headroom
-	if l.Uplink == nil || p.outer == nil || !l.Uplink.Ready() ||
-		v.End != n || n > maxWhole || v.Payload-v.L3+int(h.GSOSize) > l.MTU {
+	if l.Uplink == nil || p.outer == nil || !l.Uplink.Ready() || !l.staysWhole(n, h) {
 		return false
 	}
 	if len(l.pending) > 0 {
@@ -308,6 +308,17 @@ func appendMessages(dst []Message, m Message, limit int) []Message {
 		dst = append(dst, m)
 	}
 	return dst
+}
+
+// staysWhole reports whether the frame at hand, n bytes long, may be given to the
+// host's stack as it is. With a single segment it is none for the kernel, which
+// then leaves the outer checksum unfinished; with very many it would keep the
+// kernel busy within our write, and cutting it refuses it.
+func (l *outLoop) staysWhole(n int, h virtio.Header) bool {
+	v := &l.view
+	segments := (n - v.Payload + int(h.GSOSize) - 1) / int(h.GSOSize)
+	return v.End == n && n <= maxWhole && segments > 1 && segments <= batchSegments &&
+		v.Payload-v.L3+int(h.GSOSize) <= l.MTU
 }
 
 // send sends the batch and counts what became of each frame.

@@ -93,6 +93,8 @@ func TestOutCutAfterAll(t *testing.T) {
 		{"the kernel refuses", &fakeUplink{refuse: ErrRefused}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 3*mss, 0, true), mss, 3},
 		{"no room for the outer headers", &fakeUplink{}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", maxWhole-54+1, 0, true), mss, 47},
 		{"bytes behind the packet", &fakeUplink{}, padded, mss, 3},
+		{"a single segment, which the kernel would not finish", &fakeUplink{}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", mss, 0, true), mss, 1},
+		{"no payload", &fakeUplink{}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 0, 0, true), mss, 1},
 		{"segments that the host would fragment", &fakeUplink{}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 3000, 0, true), testMTU, 3},
 	}
 	for _, tt := range tests {
@@ -103,6 +105,22 @@ func TestOutCutAfterAll(t *testing.T) {
 				t.Errorf("%d whole, %d datagrams, want 0 and %d; counters %+v", len(tt.uplink.written), len(u.sent), tt.want, stats.Out)
 			}
 		})
+	}
+}
+
+// A frame of thousands of segments is refused, whichever way is open: it would
+// keep the kernel busy within one write.
+func TestOutTooManySegments(t *testing.T) {
+	for _, uplink := range []Uplink{nil, &fakeUplink{}} {
+		p := &fakePort{
+			reads:   [][]byte{tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 20000, 0, true)},
+			headers: []virtio.Header{superHeader(1)},
+		}
+		u := &fakeUnderlay{}
+		stats := run(t, p, u, func(c *Config) { c.Uplink = uplink })
+		if stats.Out.Drops[BadOffload] != 1 || stats.Out.Whole != 0 || len(u.sent) != 0 {
+			t.Errorf("uplink %v: drops %v, %d whole, %d sent", uplink != nil, drops(stats.Out), stats.Out.Whole, len(u.sent))
+		}
 	}
 }
 

@@ -65,6 +65,7 @@ func TestUsageErrors(t *testing.T) {
 		{name: "a mixed list of offloads", args: "-offload=csum,-tso", want: `-offload: "csum,-tso" has names with and without a minus sign: list what to use, or what not to use`},
 		{name: "super-frames without checksums", args: "-offload=tso", want: `-offload: "tso" has super-frames without csum, which the kernel gives no one: add csum`},
 		{name: "no queue", args: "-queues=0", want: `-queues: "0" is neither auto nor a whole number from 1 to 64`},
+		{name: "a path for super-frames without any", args: "-tx-path=uplink -offload=off", want: `-tx-path: uplink is for super-frames, which -offload has none of: add csum and tso to it`},
 		{name: "unknown path", args: "-tx-path=fast", want: `-tx-path: "fast" is not one of auto, udp, uplink`},
 		{name: "two faults", args: "-offload=on -v=x", want: `-offload: "on" is not one of auto, off, csum, tso, uso, udp-segment, udp-gro, coalesce; -v: "x" is not a whole number of 0 or more`},
 	}

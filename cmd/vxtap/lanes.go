@@ -65,11 +65,12 @@ func (s *segment) openUplink(context.Context) error {
 		return nil
 	}
 	dev, err := uplink.Open(uplink.Config{
-		Name:      uplinkName(s.config.Backend.VNI),
-		Interface: s.d.uplink.Index,
-		Local:     s.local(),
-		MTU:       s.mtu,
-		Log:       s.log,
+		Name:       uplinkName(s.config.Backend.VNI),
+		Interface:  s.d.uplink.Index,
+		Local:      s.local(),
+		MTU:        s.mtu,
+		SourcePort: s.underlay.Lanes()[0].SourcePort,
+		Log:        s.log,
 	})
 	switch {
 	case err == nil:

@@ -92,7 +92,7 @@ func (o offloads) tap() tunnel.Offloads {
 const (
 	txAuto   = "auto"   // by the uplink TAP where that is to be had
 	txUDP    = "udp"    // always by UDP sockets
-	txUplink = "uplink" // by the uplink TAP, or not at all
+	txUplink = "uplink" // as auto, but a host where it cannot be had is an error at start
 )
 
 // defaultQueues returns how many queues a host with so many cores has use for:

@@ -262,9 +262,17 @@ func (s *segment) run(ctx context.Context) error {
 	g.Go(func() error { return s.admin.wait(ctx) })
 	if s.whole != nil {
 		g.Go(func() error { return s.whole.Run(ctx) })
-		g.Go(func() error { return host.Changes(ctx, s.whole.Again) })
+		g.Go(func() error { s.hearChanges(ctx); return nil })
 	}
 	return g.Wait()
+}
+
+// hearChanges has the uplink proven again when the host changes. It is no reason
+// to end if nobody tells of changes: the way is proven now and then anyway.
+func (s *segment) hearChanges(ctx context.Context) {
+	if err := host.Changes(ctx, s.whole.Again); err != nil {
+		s.log.Warn("changes of the host are not heard of, a closed way for super-frames is noticed later", "error", err)
+	}
 }
 
 // publish hands a new state of all leases to the switch. From the first one on

@@ -71,6 +71,9 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 		logJSON:     r.choice("log-format", "text", "json") == "json",
 		idle:        r.idle(),
 	}
+	if s.txPath == txUplink && !s.offload.tso && !s.offload.uso {
+		r.fault("tx-path", "uplink is for super-frames, which -offload has none of: add csum and tso to it")
+	}
 	s.uplink = r.uplink(s.publicIP)
 	r.number("iptables-resync", 0, math.MaxInt32)
 	return s, errors.Join(r.faults...)

@@ -38,11 +38,11 @@ func openLanes(c Config) (*Conn, error) {
 		}
 		return errors.Join(errs...)
 	}}
-	for range c.Lanes {
+	for i := range c.Lanes {
 		l := &mmsg{}
 		l.receiver.fd = -1
 		lanes = append(lanes, l)
-		if err := l.receiver.open(c); err != nil {
+		if err := l.receiver.open(c, sharingOf(i, c.Lanes)); err != nil {
 			return conn, fmt.Errorf("open UDP socket %s: %w", c.Local, err)
 		}
 		l.sender.init(p, c.Local.Port())
@@ -64,17 +64,36 @@ func openLanes(c Config) (*Conn, error) {
 	return conn, nil
 }
 
+// sharingOf returns how socket i of n is bound.
+func sharingOf(i, n int) sharing {
+	switch {
+	case n == 1:
+		return alone
+	case i == 0:
+		return first
+	}
+	return joined
+}
+
 // mmsghdr is struct mmsghdr of recvmmsg(2) and sendmmsg(2).
 type mmsghdr struct {
 	hdr unix.Msghdr
 	len uint32
 }
 
-// udpSocket opens a socket bound to local, with others if it is to share the
-// port. Nothing it sends is fragmented by
+// sharing says how a socket is bound to its port.
+type sharing int
+
+const (
+	alone  sharing = iota // the port is taken by nobody else
+	first                 // by nobody so far, but others may join
+	joined                // together with the first
+)
+
+// udpSocket opens a socket bound to local. Nothing it sends is fragmented by
 // this host, nor marked DF (IP_PMTUDISC_INTERFACE): kernel VXLAN leaves DF
 // clear too, and RFC 7348 section 4.3 forbids a VTEP to fragment.
-func udpSocket(local netip.AddrPort, share bool) (int, error) {
+func udpSocket(local netip.AddrPort, share sharing) (int, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
@@ -83,17 +102,33 @@ func udpSocket(local netip.AddrPort, share bool) (int, error) {
 		unix.Close(fd)
 		return -1, fmt.Errorf("forbid fragmentation: %w", err)
 	}
-	if share {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+	if share == joined {
+		if err := sharePort(fd); err != nil {
 			unix.Close(fd)
-			return -1, fmt.Errorf("share the port: %w", err)
+			return -1, err
 		}
 	}
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: int(local.Port()), Addr: local.Addr().As4()}); err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
+	if share == first {
+		if err := sharePort(fd); err != nil {
+			unix.Close(fd)
+			return -1, err
+		}
+	}
 	return fd, nil
+}
+
+// sharePort lets sockets of this user join fd on its port. The first socket is
+// bound before that: with SO_REUSEPORT from the start it would join whoever has
+// the port, and take half of another daemon's datagrams.
+func sharePort(fd int) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		return fmt.Errorf("share the port: %w", err)
+	}
+	return nil
 }
 
 // growBuffer asks for more than net.core.[rw]mem_max where we may (that takes

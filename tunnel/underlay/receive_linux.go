@@ -48,8 +48,8 @@ type control struct {
 	bytes [controlLen]byte
 }
 
-func (r *receiver) open(c Config) (err error) {
-	if r.fd, err = udpSocket(c.Local, c.Lanes > 1); err != nil {
+func (r *receiver) open(c Config, share sharing) (err error) {
+	if r.fd, err = udpSocket(c.Local, share); err != nil {
 		return err
 	}
 	if r.poll, err = poll.New(r.fd); err != nil {

@@ -32,7 +32,7 @@ type pool struct {
 func (p *pool) open(c Config) error {
 	for range min(sendSockets*c.Lanes, maxSendSockets) {
 		err := bindRandom(func(port uint16) error {
-			fd, err := udpSocket(netip.AddrPortFrom(c.Local.Addr(), port), false)
+			fd, err := udpSocket(netip.AddrPortFrom(c.Local.Addr(), port), alone)
 			if err == nil {
 				p.sockets, p.ports = append(p.sockets, fd), append(p.ports, port)
 			}

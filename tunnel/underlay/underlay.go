@@ -3,7 +3,8 @@
 // Package underlay has the UDP sockets that carry VXLAN. A Conn is a
 // tunnel.Underlay.
 //
-// Datagrams are received on one socket bound to the VXLAN port, and sent from
+// Datagrams are received on a socket for each lane, all bound to the VXLAN port,
+// and sent from
 // a pool of sockets on ports of their own: the flow inside picks the socket,
 // so that routers and network cards on the way can tell flows apart by source
 // port (RFC 7348, section 5) while each flow keeps its port, and its order.

@@ -279,6 +279,14 @@ func TestLanesShareThePort(t *testing.T) {
 	if b == nil || len(b.Lanes()) != 4 {
 		t.Fatal("no four lanes")
 	}
+	// Nobody else gets a part of what is sent here, whatever it asks for.
+	again, err := Open(Config{Local: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), uint16(localPort(t, b.Lanes()[0].Descriptor()))), Lanes: 4})
+	if err == nil {
+		again.Close()
+	}
+	if !errors.Is(err, errPortTaken) {
+		t.Errorf("the same port again: %v, want %v", err, errPortTaken)
+	}
 	segs, _ := segments(100, 100)
 	const flows, each = 64, 3
 	for i := range flows * each {

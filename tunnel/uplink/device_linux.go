@@ -3,12 +3,16 @@
 package uplink
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 
 	"vxtap/encap/vxlan"
 	"vxtap/tunnel"
@@ -31,21 +35,28 @@ func Open(c Config) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{Config: c, tap: file(fd), control: -1, again: make(chan struct{}, 1), reason: noPeer}
+	d := &Device{Config: c, tap: file(fd), control: -1, mark: newMark(), again: make(chan struct{}, 1), reason: noPeer}
 	if err := host.AdmitUplink(c.Name); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	control, port, err := openControl(c.Local.Addr())
+	control, err := openControl(c.Local.Addr())
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	d.control, d.port = file(control), port
+	d.control = file(control)
+	d.say = rate.Sometimes{First: 4, Interval: 30 * time.Second}
 	mac, err := host.MAC(c.Name)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	d.endpoint = vxlan.Endpoint{MAC: mac, Local: c.Local}
 	return d, nil
+}
+
+// newMark returns one that others do not have.
+func newMark() (m mark) {
+	binary.NativeEndian.PutUint32(m[:], rand.Uint32())
+	return m
 }
 
 // What somebody else can have done to the TAP. Plain values, as those of

@@ -86,7 +86,7 @@ func open(t *testing.T, eth0 netlink.Link) *Device {
 
 func openFor(t *testing.T, eth0 netlink.Link) *Device {
 	t.Helper()
-	d, err := Open(Config{Name: "vxup.1", Interface: eth0.Attrs().Index, Local: local, MTU: 1450})
+	d, err := Open(Config{Name: "vxup.1", Interface: eth0.Attrs().Index, Local: local, MTU: 1450, SourcePort: func(flow uint32) uint16 { return 49152 + uint16(flow%8) }})
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skipf("not run: %v", err)
 	}
@@ -152,10 +152,23 @@ func TestProve(t *testing.T) {
 func TestProveWithAPeerThatIsDown(t *testing.T) {
 	d := open(t, newHost(t))
 	d.ready.Store(true)
-	d.SetPeers([]tunnel.Peer{{VTEP: netip.MustParseAddr("192.0.2.77")}, {VTEP: netip.MustParseAddr("198.51.100.1")}})
+	d.SetPeers([]tunnel.Peer{{VTEP: netip.MustParseAddr("192.0.2.77")}})
 	if d.look(d.prove) != unknown || !d.Ready() {
 		_, reason := d.State()
 		t.Errorf("closed: %s", reason)
+	}
+}
+
+// Where there is no route at all, frames are to be counted by the ordinary way.
+func TestProveWithoutARoute(t *testing.T) {
+	d := open(t, newHost(t))
+	d.ready.Store(true)
+	d.SetPeers([]tunnel.Peer{{VTEP: netip.MustParseAddr("198.51.100.1")}})
+	if d.look(d.prove) != blocked || d.Ready() {
+		t.Error("open")
+	}
+	if _, reason := d.State(); !strings.Contains(reason, "no way to the peer at all") || !strings.Contains(reason, "198.51.100.1") {
+		t.Errorf("reason %q", reason)
 	}
 }
 
@@ -171,7 +184,7 @@ func TestReversePathFilter(t *testing.T) {
 			eth0 := newHost(t)
 			sysctl(t, "net/ipv4/conf/all/rp_filter", tt.all)
 			if !tt.open {
-				d, err := Open(Config{Name: "vxup.1", Interface: eth0.Attrs().Index, Local: local, MTU: 1450})
+				d, err := Open(Config{Name: "vxup.1", Interface: eth0.Attrs().Index, Local: local, MTU: 1450, SourcePort: func(flow uint32) uint16 { return 49152 + uint16(flow%8) }})
 				if err == nil {
 					d.Close()
 				}
@@ -243,7 +256,7 @@ func TestWriteFrame(t *testing.T) {
 	if !proven(d) {
 		t.Fatal("closed")
 	}
-	b, err := probeFrame(d.Endpoint(), netip.MustParseAddr("192.0.2.2"), 1450, 40000)
+	b, err := probeFrame(d.Endpoint(), netip.MustParseAddr("192.0.2.2"), 1450, 40000, testMark)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,11 +32,19 @@ const controlLen = vxlan.HeaderLen + ether.HeaderLen
 // have to do for the proof.
 const largestMSS = (1<<16 - 1 - (vxlan.OuterLen - ether.HeaderLen) - 54) / 2
 
+// mark is what we know our own by: anybody may send zeros through this host. It
+// stands, with the source port that was written, where the inner source MAC
+// does, in each segment.
+type mark [4]byte
+
+// with returns the mark of a probe from port, 0 for the control.
+func (m mark) with(port uint16) []byte { return binary.BigEndian.AppendUint16(m[:], port) }
+
 // probeFrame returns the super-frame to be written for the peer at to, behind
-// its virtio header, and how many bytes of IP its segments have in sum.
-func probeFrame(e vxlan.Endpoint, to netip.Addr, mtu int, port uint16) (frame []byte, err error) {
+// its virtio header.
+func probeFrame(e vxlan.Endpoint, to netip.Addr, mtu int, port uint16, m mark) (frame []byte, err error) {
 	mss := min(mtu-40, largestMSS)
-	inner, err := innerFrame(2 * mss)
+	inner, err := innerFrame(m.with(port), 2*mss)
 	if err != nil {
 		return nil, err
 	}
@@ -55,13 +63,20 @@ func probeFrame(e vxlan.Endpoint, to netip.Addr, mtu int, port uint16) (frame []
 	return append(b, inner...), nil
 }
 
+// controlPayload is what the control carries.
+func controlPayload(m mark) []byte {
+	b := make([]byte, controlLen)
+	copy(b[vxlan.HeaderLen+6:], m.with(0))
+	return b
+}
+
 // innerFrame returns a TCP super-frame with n bytes of zeros between addresses
 // that are for documents (RFC 5737), its checksum partial.
-func innerFrame(n int) ([]byte, error) {
+func innerFrame(mac []byte, n int) ([]byte, error) {
 	ip := &layers.IPv4{Version: 4, TTL: 1, Protocol: layers.IPProtocolTCP, SrcIP: []byte{192, 0, 2, 1}, DstIP: []byte{192, 0, 2, 2}}
 	buf := gopacket.NewSerializeBuffer()
 	err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true},
-		&layers.Ethernet{SrcMAC: make([]byte, 6), DstMAC: make([]byte, 6), EthernetType: layers.EthernetTypeIPv4},
+		&layers.Ethernet{SrcMAC: mac, DstMAC: make([]byte, 6), EthernetType: layers.EthernetTypeIPv4},
 		ip,
 		&layers.TCP{SrcPort: 9, DstPort: 9, ACK: true, Window: 1},
 		gopacket.Payload(make([]byte, n)))
@@ -81,15 +96,21 @@ type sighting struct {
 	changed string
 }
 
-// see takes note of one IPv4 packet to the peer that has a zero VXLAN header.
-func (s *sighting) see(packet []byte, from netip.AddrPort) {
-	if len(packet) < 28 || packet[0]>>4 != 4 {
+// see takes note of one IPv4 packet to the peer that has a zero VXLAN header. If
+// it does not have our mark it is somebody else's.
+func (s *sighting) see(packet []byte, from netip.Addr, m mark) {
+	if len(packet) < 20 || packet[0]>>4 != 4 {
 		return
 	}
 	ihl := int(packet[0]&15) * 4
-	if ihl < 20 || len(packet) < ihl+8 {
+	if ihl < 20 || len(packet) < ihl+8+controlLen {
 		return
 	}
+	ours := packet[ihl+8+vxlan.HeaderLen+6:]
+	if mark(ours) != m {
+		return
+	}
+	written := netip.AddrPortFrom(from, binary.BigEndian.Uint16(ours[len(m):]))
 	payload := int(binary.BigEndian.Uint16(packet[ihl+4:])) - 8
 	if payload == controlLen {
 		s.control = true
@@ -99,10 +120,10 @@ func (s *sighting) see(packet []byte, from netip.AddrPort) {
 	switch fragment := binary.BigEndian.Uint16(packet[6:]) & 0x3fff; {
 	case fragment != 0:
 		s.changed = "the host fragments what it forwards: the MTU on the way to the peer is too small"
-	case addr != from:
+	case addr != written:
 		// Without the ports, which are others with each probe: what is said again
 		// is the same, and no news.
-		s.changed = fmt.Sprintf("the host changes the source of what it forwards, %s, to %s and a port of its own: exempt it from masquerading", from.Addr(), addr.Addr())
+		s.changed = fmt.Sprintf("the host changes the source of what it forwards, %s, to %s and a port of its own: exempt it from masquerading", from, addr.Addr())
 	default:
 		s.bytes += payload
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -23,6 +24,9 @@ func (d *Device) prove(peer netip.Addr) (verdict, string) {
 	if err != nil {
 		return blocked, fmt.Sprintf("the way cannot be proven: %v", err)
 	}
+	if v == blocked {
+		reason = fmt.Sprintf("%s (to %s)", reason, peer)
+	}
 	return v, reason
 }
 
@@ -34,12 +38,13 @@ func (d *Device) try(peer netip.Addr) (verdict, string, error) {
 		return unknown, "", err
 	}
 	defer unix.Close(window)
-	frame, err := probeFrame(d.endpoint, peer, d.MTU, d.port)
+	frame, err := probeFrame(d.endpoint, peer, d.MTU, d.SourcePort(rand.Uint32()), d.mark)
 	if err != nil {
 		return unknown, "", err
 	}
-	if err := unix.Sendto(int(d.control), make([]byte, controlLen), 0, &unix.SockaddrInet4{Port: int(d.Local.Port()), Addr: peer.As4()}); err != nil {
-		return unknown, "", nil // no way there at all
+	if err := unix.Sendto(int(d.control), controlPayload(d.mark), 0, &unix.SockaddrInet4{Port: int(d.Local.Port()), Addr: peer.As4()}); err != nil {
+		// By the ordinary way a frame without any is counted, and so it is to be.
+		return blocked, fmt.Sprintf("there is no way to the peer at all: %v", err), nil
 	}
 	if err := d.tap.write(frame); err != nil {
 		return blocked, fmt.Sprintf("%s takes no super-frame: %v", d.Name, err), nil
@@ -53,7 +58,7 @@ func (d *Device) try(peer netip.Addr) (verdict, string, error) {
 		if err != nil {
 			break
 		}
-		s.see(b[:n], netip.AddrPortFrom(d.Local.Addr(), d.port))
+		s.see(b[:n], d.Local.Addr(), d.mark)
 	}
 	v, reason := s.judge(want)
 	return v, reason, nil
@@ -62,20 +67,16 @@ func (d *Device) try(peer netip.Addr) (verdict, string, error) {
 // openControl opens an ordinary socket on an ordinary port. It serves all
 // proofs: what waited for a neighbour to answer may leave while the next proof
 // is under way, and must not look like something else then.
-func openControl(local netip.Addr) (fd int, port uint16, err error) {
-	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+func openControl(local netip.Addr) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return -1, 0, fmt.Errorf("open UDP socket: %w", err)
+		return -1, fmt.Errorf("open UDP socket: %w", err)
 	}
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: local.As4()}); err != nil {
-		return -1, 0, errors.Join(fmt.Errorf("bind UDP socket to %s: %w", local, err), unix.Close(fd))
+		return -1, errors.Join(fmt.Errorf("bind UDP socket to %s: %w", local, err), unix.Close(fd))
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // nobody reads
-	name, err := unix.Getsockname(fd)
-	if in4, ok := name.(*unix.SockaddrInet4); ok {
-		return fd, uint16(in4.Port), nil
-	}
-	return -1, 0, errors.Join(fmt.Errorf("name of UDP socket: %w", err), unix.Close(fd))
+	return fd, nil
 }
 
 // openWindow opens a packet socket that sees, from their IP header on, the

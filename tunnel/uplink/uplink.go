@@ -8,17 +8,22 @@
 //
 // A Device is a tunnel.Uplink. The host may eat what comes that way without a
 // word: a firewall's FORWARD policy, reverse path filtering, a rule that changes
-// the source. So the way counts as open only while a real super-frame, written
+// the source. So the way counts as open only after a real super-frame, written
 // into it, has been seen to leave by the host's interface unchanged; Run makes
 // sure of that again when the host has changed, and while the way is in use.
+// There is one way for all peers, and Run asks some of them each time.
 package uplink
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"vxtap/encap/vxlan"
 	"vxtap/tunnel"
@@ -32,7 +37,10 @@ type Config struct {
 	Interface int            // index of the host's interface by which tunnelled frames leave
 	Local     netip.AddrPort // the host's address there, IPv4, and the VXLAN port of both ends
 	MTU       int            // of the overlay: the size of the segments that must pass
-	Log       *slog.Logger   // nil discards
+	// SourcePort is what a flow's frames have as their outer source port: a rule
+	// may be for some ports only.
+	SourcePort func(flow uint32) uint16
+	Log        *slog.Logger // nil discards
 }
 
 // Device is an open uplink TAP. It lives as long as it is open, with all that
@@ -42,26 +50,31 @@ type Device struct {
 	endpoint vxlan.Endpoint
 	tap      file
 	control  file          // what the control of a proof is sent by
-	port     uint16        // of control, and of the probes
+	mark     mark          // of this device
 	again    chan struct{} // asks Run to look at once
 
+	say   rate.Sometimes // the log
 	ready atomic.Bool
 	used  atomic.Bool // since Run looked last
 
 	mu     sync.Mutex // guards what follows
 	peers  []netip.Addr
-	next   int    // of peers, modulo their number: to be tried first
-	reason string // why the way is not open
+	next   int        // of peers, modulo their number: to be tried first
+	stuck  netip.Addr // the peer that the way is closed for; zero: none
+	reason string     // why the way is not open
 }
 
 // How often Run looks whether the way is still open.
 const (
-	// whileUsed bounds how long a rule that nobody told us of may eat frames,
-	// and is good for whoever gave no answer.
+	// whileUsed bounds how long a rule that nobody told us of, and that is for
+	// all peers, may eat frames. It is also the time after which to ask again
+	// where nobody answered.
 	whileUsed = 2 * time.Second
 	whileIdle = 30 * time.Second
 	// whileClosed is for whoever has mended a rule and watches.
 	whileClosed = 10 * time.Second
+	// atLeast is between two looks, however often the host changes.
+	atLeast = time.Second
 )
 
 // Ready implements tunnel.Uplink.
@@ -71,16 +84,21 @@ func (d *Device) Ready() bool { return d.ready.Load() }
 func (d *Device) Endpoint() vxlan.Endpoint { return d.endpoint }
 
 // WriteFrame implements tunnel.Uplink. Anyone may call it at the same time.
-// When the kernel refuses a frame the way is closed until it has been proven
-// again.
+// When the kernel refuses a frame the way is closed until it is proven again,
+// which is not at once: the frame may have been at fault, and the next one too.
 func (d *Device) WriteFrame(b []byte) error {
-	if err := d.tap.write(b); err != nil {
+	err := d.tap.write(b)
+	if errors.Is(err, tunnel.ErrFull) {
+		return err // the kernel is out of memory for the moment
+	}
+	if err != nil {
 		d.ready.Store(false)
-		d.Again()
 		return err
 	}
 	if !d.used.Load() {
+		// The first after a rest: what the last proof was worth, nobody knows.
 		d.used.Store(true)
+		d.Again()
 	}
 	return nil
 }
@@ -112,17 +130,24 @@ func (d *Device) Again() {
 func (d *Device) State() (open bool, reason string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.ready.Load(), d.reason
+	if open, reason = d.ready.Load(), d.reason; !open && reason == "" {
+		reason = refused
+	}
+	return open, reason
 }
 
-// candidates returns up to n peers, beginning with another one each time.
+// candidates returns up to n peers by turns, and before them the one that the
+// way is closed for, if it is still there.
 func (d *Device) candidates(n int) []netip.Addr {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	some := make([]netip.Addr, 0, n)
-	for i := range min(n, len(d.peers)) {
-		some = append(some, d.peers[(d.next+i)%len(d.peers)])
+	some := make([]netip.Addr, 0, n+1)
+	if slices.Contains(d.peers, d.stuck) {
+		some = append(some, d.stuck)
 	}
-	d.next++
+	for range min(n, len(d.peers)) {
+		some = append(some, d.peers[d.next%len(d.peers)])
+		d.next++
+	}
 	return some
 }

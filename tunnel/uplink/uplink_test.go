@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+	"golang.org/x/time/rate"
 
 	"vxtap/encap/checksum"
 	"vxtap/encap/ether"
@@ -31,6 +32,7 @@ var (
 func testDevice(log *bytes.Buffer) *Device {
 	return &Device{
 		Config: Config{Name: "up0", Local: local, MTU: 1450, Log: slog.New(slog.NewTextHandler(log, nil))},
+		say:    rate.Sometimes{Every: 1},
 		again:  make(chan struct{}, 1),
 	}
 }
@@ -55,8 +57,9 @@ func TestLook(t *testing.T) {
 		want   bool
 		asked  int
 	}{
-		{"the first answer counts", false, map[string]verdict{"192.0.2.2": passes}, true, 1},
-		{"a peer that is down is passed over", false, map[string]verdict{"192.0.2.3": passes}, true, 2},
+		{"one that passes opens it", false, map[string]verdict{"192.0.2.2": passes}, true, 3},
+		{"a peer that is down is passed over", false, map[string]verdict{"192.0.2.3": passes}, true, 3},
+		{"a rule for one peer closes it for all", true, map[string]verdict{"192.0.2.2": passes, "192.0.2.3": blocked, "192.0.2.4": passes}, false, 2},
 		{"a rule closes the way", true, map[string]verdict{"192.0.2.2": blocked}, false, 1},
 		{"all peers down: open stays open", true, nil, true, 3},
 		{"all peers down: closed stays closed", false, nil, false, 3},
@@ -75,36 +78,58 @@ func TestLook(t *testing.T) {
 	}
 }
 
-// Not always the same peer is asked: each may be behind a rule of its own.
+// Of many peers each has its turn: each may be behind a rule of its own. The one
+// that the way is closed for is asked before them.
 func TestLookGoesRound(t *testing.T) {
 	var log bytes.Buffer
 	var asked []netip.Addr
+	var many []tunnel.Peer
+	by := map[string]verdict{}
+	for i := range 20 {
+		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(2 + i)})
+		many = append(many, tunnel.Peer{VTEP: addr})
+		by[addr.String()] = passes
+	}
 	d := testDevice(&log)
-	d.SetPeers(peers)
+	d.SetPeers(many)
 	for range 3 {
-		d.look(answers(&asked, map[string]verdict{"192.0.2.2": passes, "192.0.2.3": passes, "192.0.2.4": passes}))
+		d.look(answers(&asked, by))
 	}
 	seen := map[netip.Addr]bool{}
 	for _, a := range asked {
 		seen[a] = true
 	}
-	if len(seen) != 3 {
-		t.Errorf("asked %v", asked)
+	if len(seen) != 20 {
+		t.Errorf("asked %d peers of 20", len(seen))
+	}
+	stuck := many[13].VTEP
+	by[stuck.String()] = blocked
+	for d.look(answers(&asked, by)) != blocked {
+	}
+	for range 3 {
+		asked = nil
+		if d.look(answers(&asked, by)); asked[0] != stuck || len(asked) != 1 || d.Ready() {
+			t.Errorf("asked %v, open %v, want %s alone, and closed", asked, d.Ready(), stuck)
+		}
+	}
+	by[stuck.String()] = passes
+	if d.look(answers(&asked, by)); !d.Ready() {
+		t.Error("closed after the rule has gone")
 	}
 }
 
 func TestStateIsSaidOnce(t *testing.T) {
 	var log bytes.Buffer
 	d := testDevice(&log)
-	d.set(false, noPeer)
+	d.set(false, noPeer, netip.Addr{})
 	for range 3 {
-		d.set(false, "a rule")
+		d.set(false, "a rule", netip.Addr{})
 	}
 	if open, reason := d.State(); open || reason != "a rule" {
 		t.Errorf("state %v, %q", open, reason)
 	}
 	for range 3 {
-		d.set(true, "")
+		d.set(true, "", netip.Addr{})
 	}
 	if open, reason := d.State(); !open || reason != "" {
 		t.Errorf("state %v, %q", open, reason)
@@ -129,6 +154,35 @@ func TestRunEnds(t *testing.T) {
 		}
 		if _, reason := d.State(); reason != noPeer {
 			t.Errorf("reason %q", reason)
+		}
+	})
+}
+
+// Run looks when it is asked to, but not more often than once a second.
+func TestRunLooksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := testDevice(new(bytes.Buffer))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- d.Run(ctx) }()
+		time.Sleep(settle + atLeast + time.Millisecond)
+		looks := 0
+		for range 100 { // five seconds of a host that changes all the time
+			d.mu.Lock()
+			if d.reason == noPeer {
+				looks++
+				d.reason = "not looked since"
+			}
+			d.mu.Unlock()
+			d.Again()
+			time.Sleep(50 * time.Millisecond)
+		}
+		if looks < 4 || looks > 7 {
+			t.Errorf("%d looks in five seconds", looks)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -176,7 +230,7 @@ func TestProbeFrame(t *testing.T) {
 func checkProbe(t *testing.T, mtu, want int) {
 	t.Helper()
 	e := vxlan.Endpoint{MAC: ether.MAC{2, 0, 0, 0, 0, 7}, Local: local}
-	b, err := probeFrame(e, netip.MustParseAddr("192.0.2.2"), mtu, 40000)
+	b, err := probeFrame(e, netip.MustParseAddr("192.0.2.2"), mtu, 40000, testMark)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,10 +260,13 @@ func checkProbe(t *testing.T, mtu, want int) {
 	}
 }
 
-// packet is an IPv4 UDP packet with n bytes of payload.
+var testMark = mark{2, 0, 0, 0x77}
+
+// packet is the head of an IPv4 UDP packet with n bytes of payload and our mark.
 func packet(from string, fragment uint16, n int) []byte {
 	a := netip.MustParseAddrPort(from)
-	b := make([]byte, 28)
+	b := make([]byte, 28+controlLen)
+	copy(b[28+8+6:], testMark.with(40000))
 	b[0] = 0x45
 	b[6], b[7] = byte(fragment>>8), byte(fragment)
 	s := a.Addr().As4()
@@ -219,8 +276,14 @@ func packet(from string, fragment uint16, n int) []byte {
 	return b
 }
 
+// foreign takes our mark away.
+func foreign(b []byte) []byte {
+	clear(b[28+8+6:])
+	return b
+}
+
 func TestJudge(t *testing.T) {
-	const from, want = "192.0.2.1:40000", 2874
+	const from, want = "192.0.2.1:40000", 2874 // the port that packet says was written
 	tests := []struct {
 		name string
 		seen [][]byte
@@ -235,13 +298,14 @@ func TestJudge(t *testing.T) {
 		{"from another port", [][]byte{packet("192.0.2.1:1024", 0, want+8)}, blocked, "masquerading"},
 		{"from another address", [][]byte{packet("198.51.100.1:40000", 0, want+8)}, blocked, "masquerading"},
 		{"fragments", [][]byte{packet(from, 0x2000, 1472)}, blocked, "fragments"},
+		{"somebody else's zeros", [][]byte{foreign(packet("203.0.113.9:4000", 0, 1472)), packet(from, 0, controlLen), packet(from, 0, want+8)}, passes, ""},
 		{"rubbish", [][]byte{nil, make([]byte, 28), {0x4f, 1, 2}, append([]byte{0x4f}, make([]byte, 30)...)}, unknown, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var s sighting
 			for _, p := range tt.seen {
-				s.see(p, netip.MustParseAddrPort(from))
+				s.see(p, netip.MustParseAddr("192.0.2.1"), testMark)
 			}
 			if v, reason := s.judge(want); v != tt.want || !strings.Contains(reason, tt.say) {
 				t.Errorf("got %d, %q, want %d, %q", v, reason, tt.want, tt.say)
@@ -254,7 +318,7 @@ func FuzzSee(f *testing.F) {
 	f.Add(packet("192.0.2.1:1", 0, 22))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var s sighting
-		s.see(b, local)
+		s.see(b, local.Addr(), testMark)
 		if s.bytes < -8 || s.bytes > 1<<16 {
 			t.Errorf("%d bytes", s.bytes)
 		}
@@ -265,9 +329,9 @@ func FuzzSee(f *testing.F) {
 // reason must not tell them apart: a line would be logged for every probe.
 func TestReasonIsTheSameForEveryProbe(t *testing.T) {
 	var reasons []string
-	for _, p := range [][2]string{{"192.0.2.1:40000", "192.0.2.1:1024"}, {"192.0.2.1:40001", "192.0.2.1:1025"}} {
+	for _, p := range [][2]string{{"", "192.0.2.1:1024"}, {"", "192.0.2.1:1025"}} {
 		var s sighting
-		s.see(packet(p[1], 0, 2882), netip.MustParseAddrPort(p[0]))
+		s.see(packet(p[1], 0, 2882), netip.MustParseAddr("192.0.2.1"), testMark)
 		_, reason := s.judge(1)
 		reasons = append(reasons, reason)
 	}
