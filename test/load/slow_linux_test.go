@@ -15,14 +15,14 @@ import (
 )
 
 // flood floods in the background until the function that it returns is called.
-func flood(t *testing.T, from, to traffic.End, b traffic.Burst) (stop func() int) {
+func flood(t *testing.T, from, to traffic.End, b traffic.Burst, pause time.Duration) (stop func() int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	var sent int
 	done := make(chan error, 1)
 	go func() {
 		var err error
-		sent, err = traffic.Flood(ctx, from, to, b)
+		sent, err = traffic.Flood(ctx, from, to, b, pause)
 		done <- err
 	}()
 	return func() int {
@@ -58,7 +58,7 @@ func TestSlow(t *testing.T) {
 	t.Run("nobody reads in the container", func(t *testing.T) {
 		b := bed.Up(t, lab.Options{Hosts: 2})
 		warm(t, b.ContainerEnd(1), b.ContainerEnd(2))
-		stop := flood(t, b.ContainerEnd(2), b.ContainerEnd(1), full)
+		stop := flood(t, b.ContainerEnd(2), b.ContainerEnd(1), full, 0)
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 		defer cancel()
 		if _, err := traffic.Stream(ctx, b.ContainerEnd(1), b.ContainerEnd(2), 32<<20); err != nil {
@@ -80,7 +80,7 @@ func TestSlow(t *testing.T) {
 			warm(t, b.ContainerEnd(1), b.ContainerEnd(2))
 			awaitPath(t, b, 1, tt.path)
 			bed.Run(t, b.Node("h1"), "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "20mbit", "burst", "128kb", "limit", tt.limit)
-			stop := flood(t, b.ContainerEnd(1), b.ContainerEnd(2), burst)
+			stop := flood(t, b.ContainerEnd(1), b.ContainerEnd(2), burst, 0)
 			time.Sleep(500 * time.Millisecond)
 			start := time.Now()
 			flow(t, b.ContainerEnd(2), b.ContainerEnd(1))
@@ -104,7 +104,7 @@ func TestSlow(t *testing.T) {
 		warm(t, b.ContainerEnd(2), b.ContainerEnd(1))
 		bed.Run(t, b.Node("h1"), "ip", "link", "set", "flannel.1", "down")
 		before := b.Status(1)
-		stop := flood(t, b.ContainerEnd(2), b.ContainerEnd(1), full)
+		stop := flood(t, b.ContainerEnd(2), b.ContainerEnd(1), full, 0)
 		time.Sleep(time.Second)
 		during := b.Status(1) // it answers, and its books are balanced
 		sent := stop()
@@ -117,7 +117,7 @@ func TestSlow(t *testing.T) {
 	t.Run("the underlay is down for a second", func(t *testing.T) {
 		b := bed.Up(t, lab.Options{Hosts: 2})
 		warm(t, b.ContainerEnd(1), b.ContainerEnd(2))
-		stopFlood := flood(t, b.ContainerEnd(1), b.ContainerEnd(2), full)
+		stopFlood := flood(t, b.ContainerEnd(1), b.ContainerEnd(2), full, 0)
 		stop := carry(t, b.HostEnd(2), b.HostEnd(1))
 		bed.Run(t, b.Node("h1"), "ip", "link", "set", "eth0", "down")
 		time.Sleep(time.Second)
@@ -146,7 +146,7 @@ func TestSlow(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = daemon.Signal(syscall.SIGCONT) }()
-		stop := flood(t, b.ContainerEnd(1), b.ContainerEnd(2), burst)
+		stop := flood(t, b.ContainerEnd(1), b.ContainerEnd(2), burst, time.Millisecond)
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 		defer cancel()
 		for _, w := range [][2]traffic.End{{b.ContainerEnd(1), kernel.ContainerEnd()}, {kernel.ContainerEnd(), b.ContainerEnd(1)}} {
@@ -155,6 +155,9 @@ func TestSlow(t *testing.T) {
 			}
 		}
 		stop()
+		if s := b.Status(1); s.TAPOverflows > 0 {
+			t.Errorf("%d frames found the TAP's queue full", s.TAPOverflows)
+		}
 		if err := daemon.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}

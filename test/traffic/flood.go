@@ -6,11 +6,13 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 )
 
-// Flood sends the same burst again and again, as fast as it goes, to a socket
-// that nobody reads, until ctx ends. It returns how many datagrams it sent.
-func Flood(ctx context.Context, from, to End, b Burst) (int, error) {
+// Flood sends the same burst again and again to a socket that nobody reads,
+// until ctx ends, with a pause after each; without one as fast as it goes. It
+// returns how many datagrams it sent.
+func Flood(ctx context.Context, from, to End, b Burst, pause time.Duration) (int, error) {
 	p, err := newUDPPair(ctx, from, to)
 	if err != nil {
 		return 0, fmt.Errorf("flood %s to %s: %w", from, to, err)
@@ -27,6 +29,9 @@ func Flood(ctx context.Context, from, to End, b Burst) (int, error) {
 		}
 		if _, _, err := p.near.WriteMsgUDPAddrPort(all, control, netip.AddrPort{}); err != nil && ctx.Err() == nil {
 			return n, fmt.Errorf("flood %s to %s: %w", from, to, err)
+		}
+		if pause > 0 {
+			time.Sleep(pause)
 		}
 	}
 }
