@@ -31,10 +31,15 @@ func Open(c Config) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{Config: c, tap: file(fd), again: make(chan struct{}, 1), reason: noPeer}
+	d := &Device{Config: c, tap: file(fd), control: -1, again: make(chan struct{}, 1), reason: noPeer}
 	if err := host.AdmitUplink(c.Name); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	control, port, err := openControl(c.Local.Addr())
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	d.control, d.port = file(control), port
 	mac, err := host.MAC(c.Name)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -42,6 +47,13 @@ func Open(c Config) (*Device, error) {
 	d.endpoint = vxlan.Endpoint{MAC: mac, Local: c.Local}
 	return d, nil
 }
+
+// What somebody else can have done to the TAP. Plain values, as those of
+// package tunnel are: a lane gets them for a frame.
+var (
+	errDown    = errors.New("somebody took it down")
+	errDeleted = errors.New("somebody deleted it, start vxtap again to get a new one")
+)
 
 // write goes past the Go scheduler: the descriptor is non-blocking.
 func (f file) write(b []byte) error {
@@ -54,8 +66,12 @@ func (f file) write(b []byte) error {
 			continue
 		case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
 			return tunnel.ErrFull
-		case unix.EINVAL, unix.EIO:
+		case unix.EINVAL:
 			return tunnel.ErrRefused
+		case unix.EIO:
+			return errDown
+		case unix.EBADFD:
+			return errDeleted
 		}
 		return tunnel.ErrFrame
 	}
@@ -63,6 +79,9 @@ func (f file) write(b []byte) error {
 
 // Close removes the TAP.
 func (d *Device) Close() error {
+	if d.control >= 0 {
+		unix.Close(int(d.control))
+	}
 	if err := unix.Close(int(d.tap)); err != nil {
 		return fmt.Errorf("close %s: %w", d.Name, err)
 	}

@@ -27,10 +27,15 @@ import (
 // controlLen is the length of the control's payload: a header and nothing in it.
 const controlLen = vxlan.HeaderLen + ether.HeaderLen
 
+// largestMSS is the largest segment that fits an IPv4 packet twice, behind the
+// headers outside and inside. Where the MTU is larger still, smaller segments
+// have to do for the proof.
+const largestMSS = (1<<16 - 1 - (vxlan.OuterLen - ether.HeaderLen) - 54) / 2
+
 // probeFrame returns the super-frame to be written for the peer at to, behind
 // its virtio header, and how many bytes of IP its segments have in sum.
 func probeFrame(e vxlan.Endpoint, to netip.Addr, mtu int, port uint16) (frame []byte, err error) {
-	mss := mtu - 40
+	mss := min(mtu-40, largestMSS)
 	inner, err := innerFrame(2 * mss)
 	if err != nil {
 		return nil, err

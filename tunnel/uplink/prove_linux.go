@@ -27,11 +27,6 @@ func (d *Device) prove(peer netip.Addr) (verdict, string) {
 }
 
 func (d *Device) try(peer netip.Addr) (verdict, string, error) {
-	control, port, err := openControl(d.Local.Addr())
-	if err != nil {
-		return unknown, "", err
-	}
-	defer unix.Close(control)
 	// The window is open for a moment only: while it is, the kernel copies
 	// the head of every packet that leaves.
 	window, err := openWindow(d.Interface, peer, d.Local.Port())
@@ -39,15 +34,15 @@ func (d *Device) try(peer netip.Addr) (verdict, string, error) {
 		return unknown, "", err
 	}
 	defer unix.Close(window)
-	frame, err := probeFrame(d.endpoint, peer, d.MTU, port)
+	frame, err := probeFrame(d.endpoint, peer, d.MTU, d.port)
 	if err != nil {
 		return unknown, "", err
 	}
-	if err := unix.Sendto(control, make([]byte, controlLen), 0, &unix.SockaddrInet4{Port: int(d.Local.Port()), Addr: peer.As4()}); err != nil {
+	if err := unix.Sendto(int(d.control), make([]byte, controlLen), 0, &unix.SockaddrInet4{Port: int(d.Local.Port()), Addr: peer.As4()}); err != nil {
 		return unknown, "", nil // no way there at all
 	}
 	if err := d.tap.write(frame); err != nil {
-		return blocked, fmt.Sprintf("the kernel refuses a super-frame: %v", err), nil
+		return blocked, fmt.Sprintf("%s takes no super-frame: %v", d.Name, err), nil
 	}
 	const ahead = 24 + 50 // the virtio header and the outer ones
 	want := len(frame) - ahead
@@ -58,13 +53,15 @@ func (d *Device) try(peer netip.Addr) (verdict, string, error) {
 		if err != nil {
 			break
 		}
-		s.see(b[:n], netip.AddrPortFrom(d.Local.Addr(), port))
+		s.see(b[:n], netip.AddrPortFrom(d.Local.Addr(), d.port))
 	}
 	v, reason := s.judge(want)
 	return v, reason, nil
 }
 
-// openControl opens an ordinary socket on an ordinary port.
+// openControl opens an ordinary socket on an ordinary port. It serves all
+// proofs: what waited for a neighbour to answer may leave while the next proof
+// is under way, and must not look like something else then.
 func openControl(local netip.Addr) (fd int, port uint16, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -73,6 +70,7 @@ func openControl(local netip.Addr) (fd int, port uint16, err error) {
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: local.As4()}); err != nil {
 		return -1, 0, errors.Join(fmt.Errorf("bind UDP socket to %s: %w", local, err), unix.Close(fd))
 	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // nobody reads
 	name, err := unix.Getsockname(fd)
 	if in4, ok := name.(*unix.SockaddrInet4); ok {
 		return fd, uint16(in4.Port), nil

@@ -22,14 +22,25 @@ const (
 // nothing about the way.
 const tries = 3
 
+// settle is how long Run waits before it looks for the first time, so that the
+// peers know of this host before it sends them a probe: a stranger's is a fault
+// in their logs.
+const settle = time.Second
+
 // noPeer is the reason while there is nobody to send to.
 const noPeer = "there is no peer yet that the way could be proven with"
 
 // Run proves the way again and again until ctx ends, and then returns nil. One
 // goroutine calls it, once.
 func (d *Device) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(settle)
 	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-timer.C:
+		d.Again()
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -37,17 +48,17 @@ func (d *Device) Run(ctx context.Context) error {
 		case <-d.again:
 		case <-timer.C:
 		}
-		if !d.look(d.prove) {
-			timer.Reset(whileClosed)
-			continue
-		}
-		timer.Reset(d.pause())
+		timer.Reset(d.pause(d.look(d.prove)))
 	}
 }
 
-// pause returns how long the proof is good for.
-func (d *Device) pause() time.Duration {
-	if d.used.Swap(false) {
+// pause returns how long to wait before the next look, after one that came to v.
+func (d *Device) pause(v verdict) time.Duration {
+	used := d.used.Swap(false)
+	switch {
+	case v == blocked:
+		return whileClosed
+	case used || v == unknown:
 		return whileUsed
 	}
 	return whileIdle
@@ -55,25 +66,20 @@ func (d *Device) pause() time.Duration {
 
 // look asks a few peers and sets the state by the first that gives an answer.
 // Where none does the state stays as it was: nothing of the kind reaches those
-// peers, whichever way it takes. It returns whether the way is open.
-func (d *Device) look(prove func(netip.Addr) (verdict, string)) bool {
+// peers, whichever way it takes. It returns the answer, or unknown.
+func (d *Device) look(prove func(netip.Addr) (verdict, string)) verdict {
 	peers := d.candidates(tries)
 	if len(peers) == 0 {
 		d.set(false, noPeer)
-		return false
+		return blocked // until SetPeers asks again
 	}
 	for _, peer := range peers {
-		switch v, reason := prove(peer); v {
-		case unknown:
-			continue
-		case passes:
-			d.set(true, "")
-		case blocked:
-			d.set(false, reason)
+		if v, reason := prove(peer); v != unknown {
+			d.set(v == passes, reason)
+			return v
 		}
-		break
 	}
-	return d.ready.Load()
+	return unknown
 }
 
 // set takes note of the state and says in the log when it has changed.

@@ -41,6 +41,8 @@ type Device struct {
 	Config
 	endpoint vxlan.Endpoint
 	tap      file
+	control  file          // what the control of a proof is sent by
+	port     uint16        // of control, and of the probes
 	again    chan struct{} // asks Run to look at once
 
 	ready atomic.Bool
@@ -54,7 +56,8 @@ type Device struct {
 
 // How often Run looks whether the way is still open.
 const (
-	// whileUsed bounds how long a rule that nobody told us of may eat frames.
+	// whileUsed bounds how long a rule that nobody told us of may eat frames,
+	// and is good for whoever gave no answer.
 	whileUsed = 2 * time.Second
 	whileIdle = 30 * time.Second
 	// whileClosed is for whoever has mended a rule and watches.

@@ -68,8 +68,8 @@ func TestLook(t *testing.T) {
 			d := testDevice(&log)
 			d.SetPeers(peers)
 			d.ready.Store(tt.before)
-			if got := d.look(answers(&asked, tt.by)); got != tt.want || d.Ready() != tt.want || len(asked) != tt.asked {
-				t.Errorf("got %v after asking %v, want %v after %d", got, asked, tt.want, tt.asked)
+			if d.look(answers(&asked, tt.by)); d.Ready() != tt.want || len(asked) != tt.asked {
+				t.Errorf("open %v after asking %v, want %v after %d", d.Ready(), asked, tt.want, tt.asked)
 			}
 		})
 	}
@@ -134,17 +134,49 @@ func TestRunEnds(t *testing.T) {
 }
 
 func TestPause(t *testing.T) {
-	d := testDevice(new(bytes.Buffer))
-	d.used.Store(true)
-	if a, b := d.pause(), d.pause(); a != whileUsed || b != whileIdle {
-		t.Errorf("%s in use and %s after it, want %s and %s", a, b, whileUsed, whileIdle)
+	tests := []struct {
+		name string
+		used bool
+		v    verdict
+		want time.Duration
+	}{
+		{"open and in use", true, passes, whileUsed},
+		{"open and idle", false, passes, whileIdle},
+		{"closed", true, blocked, whileClosed},
+		{"no answer", false, unknown, whileUsed},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := testDevice(new(bytes.Buffer))
+			d.used.Store(tt.used)
+			if got := d.pause(tt.v); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			if d.used.Load() {
+				t.Error("still counts as in use")
+			}
+		})
 	}
 }
 
 // gopacket, which knows nothing of how it was made, reads a probe.
 func TestProbeFrame(t *testing.T) {
+	tests := []struct {
+		name      string
+		mtu, want int // payload of both segments
+	}{
+		{"full segments", 1450, 2 * 1410},
+		{"as large as an IPv4 packet may be", 64950, 1<<16 - 1 - 36 - 54 - 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) { checkProbe(t, tt.mtu, tt.want) })
+	}
+}
+
+func checkProbe(t *testing.T, mtu, want int) {
+	t.Helper()
 	e := vxlan.Endpoint{MAC: ether.MAC{2, 0, 0, 0, 0, 7}, Local: local}
-	b, err := probeFrame(e, netip.MustParseAddr("192.0.2.2"), 1450, 40000)
+	b, err := probeFrame(e, netip.MustParseAddr("192.0.2.2"), mtu, 40000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,15 +194,15 @@ func TestProbeFrame(t *testing.T) {
 	}
 	inner := gopacket.NewPacket(udp.Payload[8:], layers.LayerTypeEthernet, gopacket.Default)
 	tcp, ok := inner.Layer(layers.LayerTypeTCP).(*layers.TCP)
-	if !ok || len(tcp.Payload) != 2*1410 {
+	if !ok || len(tcp.Payload) != want {
 		t.Fatalf("inner packet %s", inner)
 	}
 	iip := udp.Payload[8+14:]
 	if checksum.Sum(iip[:20], 0) != 0xffff {
 		t.Error("the inner IPv4 header has a wrong checksum")
 	}
-	if want := checksum.Fold(checksum.Pseudo(iip[12:20], 6, 20+2*1410)); tcp.Checksum != want {
-		t.Errorf("TCP checksum %#x, want the pseudo header's %#x", tcp.Checksum, want)
+	if sum := checksum.Fold(checksum.Pseudo(iip[12:20], 6, 20+want)); tcp.Checksum != sum {
+		t.Errorf("TCP checksum %#x, want the pseudo header's %#x", tcp.Checksum, sum)
 	}
 }
 
