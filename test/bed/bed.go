@@ -82,7 +82,10 @@ func NeedRoot(t testing.TB) {
 func Up(t *testing.T, o lab.Options) *Bed {
 	t.Helper()
 	NeedRoot(t)
-	o.Vxtap, o.Vxlab, o.Owned = Binary(t, "vxtap"), Binary(t, "vxlab"), true
+	o.Vxlab, o.Owned = Binary(t, "vxlab"), true
+	if o.Vxtap == "" {
+		o.Vxtap = Binary(t, "vxtap")
+	}
 	if o.Name == "" {
 		o.Name = fmt.Sprintf("t%d", os.Getpid()%100000)
 	}

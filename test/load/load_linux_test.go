@@ -17,7 +17,14 @@ import (
 	"vxtap/test/traffic"
 )
 
-func TestMain(m *testing.M) { os.Exit(bed.Main(m)) }
+func TestMain(m *testing.M) {
+	if socket := os.Getenv(refusalSocket); socket != "" {
+		err := becomeRefused(socket, os.Getenv(refusalProgram))
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(bed.Main(m))
+}
 
 // kernelSubnet and otherSubnet are not among the first hundred that a host may
 // lease by itself.
