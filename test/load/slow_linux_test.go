@@ -49,25 +49,29 @@ func flow(t *testing.T, from, to traffic.End) {
 	}
 }
 
+var (
+	full  = traffic.Burst{Size: 1400, Count: 1}
+	burst = traffic.Burst{Size: 1400, Count: 40}
+)
+
 // One direction that is slow, or blocked, does not hold up the other, nor one
-// peer the others.
-func TestSlow(t *testing.T) {
-	full := traffic.Burst{Size: 1400, Count: 1}
-	burst := traffic.Burst{Size: 1400, Count: 40}
+// peer the others. Here nobody reads in the container.
+func TestNobodyReads(t *testing.T) {
+	b := bed.Up(t, lab.Options{Hosts: 2})
+	warm(t, b.ContainerEnd(1), b.ContainerEnd(2))
+	stop := flood(t, b.ContainerEnd(2), b.ContainerEnd(1), full, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	if _, err := traffic.Stream(ctx, b.ContainerEnd(1), b.ContainerEnd(2), 32<<20); err != nil {
+		t.Error(err)
+	}
+	t.Logf("flooded with %d", stop())
+	flow(t, b.ContainerEnd(1), b.ContainerEnd(2))
+}
 
-	t.Run("nobody reads in the container", func(t *testing.T) {
-		b := bed.Up(t, lab.Options{Hosts: 2})
-		warm(t, b.ContainerEnd(1), b.ContainerEnd(2))
-		stop := flood(t, b.ContainerEnd(2), b.ContainerEnd(1), full, 0)
-		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
-		defer cancel()
-		if _, err := traffic.Stream(ctx, b.ContainerEnd(1), b.ContainerEnd(2), 32<<20); err != nil {
-			t.Error(err)
-		}
-		t.Logf("flooded with %d", stop())
-		flow(t, b.ContainerEnd(1), b.ContainerEnd(2))
-	})
-
+// An underlay that takes less than is sent fills what is before it, and not the
+// way back.
+func TestUnderlayIsSlow(t *testing.T) {
 	for _, tt := range []struct {
 		name, path, limit string
 		reason            string // that must have grown
@@ -98,70 +102,73 @@ func TestSlow(t *testing.T) {
 			flow(t, b.ContainerEnd(1), b.ContainerEnd(2))
 		})
 	}
+}
 
-	t.Run("the TAP is down", func(t *testing.T) {
-		b := bed.Up(t, lab.Options{Hosts: 2})
-		warm(t, b.ContainerEnd(2), b.ContainerEnd(1))
-		bed.Run(t, b.Node("h1"), "ip", "link", "set", "flannel.1", "down")
-		before := b.Status(1)
-		stop := flood(t, b.ContainerEnd(2), b.ContainerEnd(1), full, 0)
-		time.Sleep(time.Second)
-		during := b.Status(1) // it answers, and its books are balanced
-		sent := stop()
-		if n := during.In.Received - before.In.Received; n < uint64(sent)/4 || during.In.Drops["tap-error"] == 0 {
-			t.Errorf("took in %d of %d, dropped %v", n, sent, during.In.Drops)
-		}
-		t.Logf("flooded with %d: %v", sent, b.Status(1).In.Drops)
-	})
+// What cannot be delivered is counted, and what comes is taken in.
+func TestTAPIsDown(t *testing.T) {
+	b := bed.Up(t, lab.Options{Hosts: 2})
+	warm(t, b.ContainerEnd(2), b.ContainerEnd(1))
+	bed.Run(t, b.Node("h1"), "ip", "link", "set", "flannel.1", "down")
+	before := b.Status(1)
+	stop := flood(t, b.ContainerEnd(2), b.ContainerEnd(1), full, 0)
+	time.Sleep(time.Second)
+	during := b.Status(1) // it answers, and its books are balanced
+	sent := stop()
+	if n := during.In.Received - before.In.Received; n < uint64(sent)/4 || during.In.Drops["tap-error"] == 0 {
+		t.Errorf("took in %d of %d, dropped %v", n, sent, during.In.Drops)
+	}
+	t.Logf("flooded with %d: %v", sent, b.Status(1).In.Drops)
+}
 
-	t.Run("the underlay is down for a second", func(t *testing.T) {
-		b := bed.Up(t, lab.Options{Hosts: 2})
-		warm(t, b.ContainerEnd(1), b.ContainerEnd(2))
-		stopFlood := flood(t, b.ContainerEnd(1), b.ContainerEnd(2), full, 0)
-		stop := carry(t, b.HostEnd(2), b.HostEnd(1))
-		bed.Run(t, b.Node("h1"), "ip", "link", "set", "eth0", "down")
-		time.Sleep(time.Second)
-		if s := b.Status(1); s.Out.Drops["underlay-unreachable"] == 0 {
-			t.Errorf("nothing counts as underlay-unreachable: %v", s.Out.Drops)
-		}
-		bed.Run(t, b.Node("h1"), "ip", "link", "set", "eth0", "up")
-		time.Sleep(500 * time.Millisecond)
-		stopFlood()
-		stop()
-		awaitPath(t, b, 1, "uplink")
-		flow(t, b.ContainerEnd(1), b.ContainerEnd(2))
-	})
+// The underlay is down for a second.
+func TestUnderlayIsDown(t *testing.T) {
+	b := bed.Up(t, lab.Options{Hosts: 2})
+	warm(t, b.ContainerEnd(1), b.ContainerEnd(2))
+	stopFlood := flood(t, b.ContainerEnd(1), b.ContainerEnd(2), full, 0)
+	stop := carry(t, b.HostEnd(2), b.HostEnd(1))
+	bed.Run(t, b.Node("h1"), "ip", "link", "set", "eth0", "down")
+	time.Sleep(time.Second)
+	if s := b.Status(1); s.Out.Drops["underlay-unreachable"] == 0 {
+		t.Errorf("nothing counts as underlay-unreachable: %v", s.Out.Drops)
+	}
+	bed.Run(t, b.Node("h1"), "ip", "link", "set", "eth0", "up")
+	time.Sleep(500 * time.Millisecond)
+	stopFlood()
+	stop()
+	awaitPath(t, b, 1, "uplink")
+	flow(t, b.ContainerEnd(1), b.ContainerEnd(2))
+}
 
-	t.Run("a peer's daemon stands still", func(t *testing.T) {
-		b := bed.Up(t, lab.Options{Hosts: 2})
-		kernel := b.JoinKernel(t.Context(), kernelSubnet)
-		awaitPeers(t, b, 2, 2)
-		warm(t, b.ContainerEnd(1), b.ContainerEnd(2))
-		warm(t, b.ContainerEnd(1), kernel.ContainerEnd())
-		daemon, err := os.FindProcess(b.Host(2).PID)
-		if err != nil {
-			t.Fatal(err)
+// A peer whose daemon stands still fills its own socket, and nobody else's.
+func TestPeerStandsStill(t *testing.T) {
+	b := bed.Up(t, lab.Options{Hosts: 2})
+	kernel := b.JoinKernel(t.Context(), kernelSubnet)
+	awaitPeers(t, b, 2, 2)
+	warm(t, b.ContainerEnd(1), b.ContainerEnd(2))
+	warm(t, b.ContainerEnd(1), kernel.ContainerEnd())
+	daemon, err := os.FindProcess(b.Host(2).PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = daemon.Signal(syscall.SIGCONT) }()
+	stop := flood(t, b.ContainerEnd(1), b.ContainerEnd(2), burst, time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	for _, w := range [][2]traffic.End{{b.ContainerEnd(1), kernel.ContainerEnd()}, {kernel.ContainerEnd(), b.ContainerEnd(1)}} {
+		if _, err := traffic.Stream(ctx, w[0], w[1], 16<<20); err != nil {
+			t.Error(err)
 		}
-		if err := daemon.Signal(syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = daemon.Signal(syscall.SIGCONT) }()
-		stop := flood(t, b.ContainerEnd(1), b.ContainerEnd(2), burst, time.Millisecond)
-		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
-		defer cancel()
-		for _, w := range [][2]traffic.End{{b.ContainerEnd(1), kernel.ContainerEnd()}, {kernel.ContainerEnd(), b.ContainerEnd(1)}} {
-			if _, err := traffic.Stream(ctx, w[0], w[1], 16<<20); err != nil {
-				t.Error(err)
-			}
-		}
-		stop()
-		if s := b.Status(1); s.TAPOverflows > 0 {
-			t.Errorf("%d frames found the TAP's queue full", s.TAPOverflows)
-		}
-		if err := daemon.Signal(syscall.SIGCONT); err != nil {
-			t.Fatal(err)
-		}
-		warm(t, b.ContainerEnd(1), b.ContainerEnd(2))
-		flow(t, b.ContainerEnd(1), b.ContainerEnd(2))
-	})
+	}
+	stop()
+	if s := b.Status(1); s.TAPOverflows > 0 {
+		t.Errorf("%d frames found the TAP's queue full", s.TAPOverflows)
+	}
+	if err := daemon.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	warm(t, b.ContainerEnd(1), b.ContainerEnd(2))
+	flow(t, b.ContainerEnd(1), b.ContainerEnd(2))
 }
