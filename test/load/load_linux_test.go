@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package load holds vxtap to what must be true while it is busy, and while
-// the host around it changes: order, counted loss, bytes that do not depend on
-// the way they took, bounded memory, and streams that go on.
+// the host around it changes: order, counted loss, packets that do not depend on
+// the way they took, and streams that go on.
 package load
 
 import (
