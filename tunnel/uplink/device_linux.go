@@ -44,7 +44,8 @@ func Open(c Config) (*Device, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	d.control = file(control)
-	d.say = rate.Sometimes{First: 4, Interval: 30 * time.Second}
+	// A host that is being set up may say much at once; one that goes on, little.
+	d.say = rate.NewLimiter(rate.Every(10*time.Second), 20)
 	mac, err := host.MAC(c.Name)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())

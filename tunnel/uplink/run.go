@@ -119,11 +119,9 @@ func (d *Device) set(open bool, reason string, stuck netip.Addr) {
 	d.reason, d.stuck = reason, stuck
 	d.mu.Unlock()
 	switch {
-	case open && !was:
-		d.say.Do(func() { d.Log.Info("super-frames leave whole", "uplink", d.Name) })
-	case !open && before != reason && reason != noPeer && reason != noAnswer:
-		d.say.Do(func() {
-			d.Log.Warn("super-frames are cut here, the way through the host is closed", "uplink", d.Name, "reason", reason)
-		})
+	case open && !was && d.say.Allow():
+		d.Log.Info("super-frames leave whole", "uplink", d.Name)
+	case !open && before != reason && reason != noPeer && reason != noAnswer && d.say.Allow():
+		d.Log.Warn("super-frames are cut here, the way through the host is closed", "uplink", d.Name, "reason", reason)
 	}
 }

@@ -53,7 +53,7 @@ type Device struct {
 	mark     mark          // of this device
 	again    chan struct{} // asks Run to look at once
 
-	say   rate.Sometimes // the log
+	say   *rate.Limiter // what is said in the log
 	ready atomic.Bool
 	used  atomic.Bool // since Run looked last
 

@@ -32,7 +32,7 @@ var (
 func testDevice(log *bytes.Buffer) *Device {
 	return &Device{
 		Config: Config{Name: "up0", Local: local, MTU: 1450, Log: slog.New(slog.NewTextHandler(log, nil))},
-		say:    rate.Sometimes{Every: 1},
+		say:    rate.NewLimiter(rate.Every(time.Hour), 5),
 		again:  make(chan struct{}, 1),
 	}
 }
@@ -134,7 +134,15 @@ func TestStateIsSaidOnce(t *testing.T) {
 	if open, reason := d.State(); !open || reason != "" {
 		t.Errorf("state %v, %q", open, reason)
 	}
-	if n := strings.Count(log.String(), "\n"); n != 2 || !strings.Contains(log.String(), `reason="a rule"`) {
+	said := strings.Count(log.String(), "\n")
+	for range 100 { // a way that opens and closes all the time
+		d.set(false, "a rule", netip.Addr{})
+		d.set(true, "", netip.Addr{})
+	}
+	if all := strings.Count(log.String(), "\n"); all != 5 {
+		t.Errorf("%d lines of a way that opens and closes all the time, want 5", all)
+	}
+	if said != 2 || !strings.Contains(log.String(), `reason="a rule"`) {
 		t.Errorf("log:\n%s", log.String())
 	}
 }
