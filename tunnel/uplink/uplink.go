@@ -73,8 +73,10 @@ const (
 	whileIdle = 30 * time.Second
 	// whileClosed is for whoever has mended a rule and watches.
 	whileClosed = 10 * time.Second
-	// atLeast is between two looks, however often the host changes.
-	atLeast = time.Second
+	// atLeast is between two looks, however often the host changes. It is time
+	// in which frames may be lost: a second had TCP (BBR) take a new stream's path
+	// for one of a few segments a second, and keep to that for ten.
+	atLeast = 100 * time.Millisecond
 )
 
 // Ready implements tunnel.Uplink.
