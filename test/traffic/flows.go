@@ -65,15 +65,17 @@ const numberLen = 16
 const (
 	// stall is how long a full window waits for what is lost.
 	stall = 100 * time.Millisecond
-	// quiet is after how long without any arrival the rest counts as lost. A
-	// queue before a daemon that is busy elsewhere may take as long to move.
-	quiet = time.Second
+	// quiet is after how long without an arrival of any flow the rest counts as
+	// lost: one that shares a queue with the others may come long after them.
+	quiet = 500 * time.Millisecond
 )
 
 // Run sends all flows and returns what became of the datagrams in sum.
 func (f Flows) Run(ctx context.Context, from, to End) (Tally, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	tallies := make([]Tally, f.Number)
+	var arrival atomic.Int64
+	arrival.Store(time.Now().UnixNano())
 	for i := range tallies {
 		p, err := newUDPPair(ctx, from, to)
 		if err != nil {
@@ -81,7 +83,7 @@ func (f Flows) Run(ctx context.Context, from, to End) (Tally, error) {
 		}
 		defer p.Close()
 		_ = p.far.SetReadBuffer(4 << 20) // or as much as there may be
-		w := &flow{Flows: f, near: p.near, far: p.far, deadline: deadlineOf(ctx)}
+		w := &flow{Flows: f, near: p.near, far: p.far, deadline: deadlineOf(ctx), arrival: &arrival}
 		// A thread that moves to another processor overtakes what it has just
 		// sent: each has a queue of its own between the namespaces of a veth
 		// pair. One that stays where it is shows what is on the way.
@@ -113,7 +115,8 @@ type flow struct {
 	near, far      *net.UDPConn
 	deadline       time.Time
 	sent, received atomic.Int64
-	done           atomic.Bool // all is sent
+	done           atomic.Bool   // all is sent
+	arrival        *atomic.Int64 // of the last datagram of any flow, in Unix nanoseconds
 }
 
 // lengthOf returns the length that datagram number n has.
@@ -211,7 +214,7 @@ func (f *flow) receive() (Tally, error) {
 		_ = f.far.SetReadDeadline(time.Now().Add(quiet))
 		n, err := f.far.Read(b)
 		switch {
-		case isTimeout(err) && f.done.Load() || !f.deadline.IsZero() && time.Now().After(f.deadline):
+		case isTimeout(err) && f.done.Load() && time.Since(time.Unix(0, f.arrival.Load())) > quiet || !f.deadline.IsZero() && time.Now().After(f.deadline):
 			t.Sent, t.Overflow = int(f.sent.Load()), socketDrops(f.far)
 			return t, nil
 		case isTimeout(err):
@@ -222,6 +225,7 @@ func (f *flow) receive() (Tally, error) {
 			t.Spoilt++
 			continue
 		}
+		f.arrival.Store(time.Now().UnixNano())
 		k := binary.BigEndian.Uint64(b)
 		if k >= 1<<28 || spoilt(b[:n], f.lengthOf(k)) {
 			t.Spoilt++
@@ -242,7 +246,7 @@ func (f *flow) receive() (Tally, error) {
 		f.received.Store(int64(t.Received))
 		if f.done.Load() && int64(t.Received) == f.sent.Load() {
 			// One that comes twice has little time to do so.
-			_ = f.far.SetReadDeadline(time.Now().Add(quiet / 50))
+			_ = f.far.SetReadDeadline(time.Now().Add(quiet / 25))
 			if n, err = f.far.Read(b); err == nil && n > 0 {
 				t.Twice++
 			}
