@@ -69,6 +69,30 @@ func (u *polled) Receive(d []Datagram, _ bool) (int, error) {
 	return u.fakeUnderlay.Receive(d, false)
 }
 
+// running returns a switch whose only lane sleeps, in a synctest bubble, and what
+// ends it.
+func running(t *testing.T, l Lane, peers ...Peer) (*Switch, func()) {
+	t.Helper()
+	s, err := New(Config{
+		VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Lanes: []Lane{l},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetPeers(peers)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx) }()
+	synctest.Wait()
+	return s, func() {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // One thread carries both directions, sleeps when both are empty, and goes on
 // when it is woken.
 func TestLaneMovesBothDirections(t *testing.T) {
@@ -78,18 +102,7 @@ func TestLaneMovesBothDirections(t *testing.T) {
 		p := &fakePort{reads: [][]byte{out}}
 		u := &polled{fakeUnderlay{maxSegments: 63, datagrams: []Datagram{{Data: in, From: peerTwo.VTEP}}}}
 		w := newFakeWaiter()
-		s, err := New(Config{
-			VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU,
-			Lanes: []Lane{{Port: p, Underlay: u, Waiter: w}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.SetPeers([]Peer{peerTwo})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- s.Run(ctx) }()
-		synctest.Wait()
+		s, stop := running(t, Lane{Port: p, Underlay: u, Waiter: w}, peerTwo)
 		if len(u.sent) != 1 || len(p.written) != 1 || w.waits != 1 {
 			t.Errorf("sent %d, wrote %d, slept %d times, want one each", len(u.sent), len(p.written), w.waits)
 		}
@@ -99,10 +112,7 @@ func TestLaneMovesBothDirections(t *testing.T) {
 		if len(u.sent) != 2 || w.waits != 2 {
 			t.Errorf("after waking: sent %d, slept %d times, want 2 each", len(u.sent), w.waits)
 		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		stop()
 		if st := s.Stats(); !st.Out.Balanced() || !st.In.Balanced() || st.Out.Delivered != 2 || st.In.Delivered != 1 {
 			t.Errorf("counters %+v", st)
 		}
@@ -115,18 +125,7 @@ func TestLaneLooksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := frame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 22, nil)
 		p, u, w := &fakePort{}, &polled{fakeUnderlay{maxSegments: 63}}, newFakeWaiter()
-		s, err := New(Config{
-			VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU,
-			Lanes: []Lane{{Port: p, Underlay: u, Waiter: w}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.SetPeers([]Peer{peerTwo})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- s.Run(ctx) }()
-		synctest.Wait()
+		_, stop := running(t, Lane{Port: p, Underlay: u, Waiter: w}, peerTwo)
 		for range retryPatience + 1 {
 			p.reads = [][]byte{slices.Clone(f)}
 			w.wake <- struct{}{}
@@ -152,10 +151,7 @@ func TestLaneLooksAgain(t *testing.T) {
 		if w.yields != 1+fullPatience {
 			t.Errorf("%d looks after one that paid, want %d", w.yields, 1+fullPatience)
 		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		stop()
 	})
 }
 
@@ -178,27 +174,14 @@ func TestTableAfterALongSleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &lateFrame{frame: frame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 22, nil), come: make(chan struct{})}
 		u := &fakeUnderlay{maxSegments: 63, stop: make(chan struct{})}
-		s, err := New(Config{
-			VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU,
-			Lanes: []Lane{{Port: p, Underlay: u}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- s.Run(ctx) }()
-		synctest.Wait() // it sleeps
+		s, stop := running(t, Lane{Port: p, Underlay: u})
 		s.SetPeers([]Peer{peerTwo})
 		p.come <- struct{}{}
 		synctest.Wait()
 		if len(u.sent) != 1 {
 			t.Errorf("sent %d: drops %v", len(u.sent), drops(s.Stats().Out))
 		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		stop()
 	})
 }
 
