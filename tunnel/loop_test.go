@@ -126,10 +126,13 @@ func joinedUDP(n, size int) Datagram {
 // swallow is an Uplink that takes everything.
 type swallow struct{}
 
-func (swallow) Ready() bool             { return true }
+func (swallow) Open() bool              { return true }
 func (swallow) WriteFrame([]byte) error { return nil }
 func (swallow) Endpoint() vxlan.Endpoint {
 	return (&fakeUplink{}).Endpoint()
+}
+func (s swallow) Gates(vteps []netip.Addr) []Gate {
+	return slices.Repeat([]Gate{s}, len(vteps))
 }
 
 func replaySwitch(tb testing.TB, r *replay) *Switch {

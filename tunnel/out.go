@@ -247,11 +247,11 @@ func (l *outLoop) extends(run, m *Message, size int) bool {
 }
 
 // whole sends a super-frame by the Uplink and reports whether it is gone. If
-// not, it must be cut: there is no such way, or it is closed, or the frame is
-// not for it.
+// not, it must be cut: there is no such way to the peer, or it is closed, or the
+// frame is not for it.
 func (l *outLoop) whole(p *peer, b []byte, h virtio.Header, m Message) bool {
 	v, n := &l.view, len(b)-headroom
-	if l.Uplink == nil || p.outer == nil || !l.Uplink.Ready() || !l.staysWhole(n, h) {
+	if p.gate == nil || !l.staysWhole(n, h) || !p.gate.Open() {
 		return false
 	}
 	if len(l.pending) > 0 {
@@ -262,7 +262,7 @@ func (l *outLoop) whole(p *peer, b []byte, h virtio.Header, m Message) bool {
 	h.HdrLen = uint16(vxlan.OuterLen + v.Payload)
 	h.CsumStart += vxlan.OuterLen
 	h.PutTunnel(b, vxlan.OuterUDP, uint16(vxlan.OuterLen+v.L3))
-	if l.Uplink.WriteFrame(b) != nil {
+	if p.gate.WriteFrame(b) != nil {
 		return false
 	}
 	// The kernel numbers the datagrams from there on, as it does for its own.

@@ -115,16 +115,25 @@ type Underlay interface {
 
 // Uplink is the way for super-frames that need not be cut: with its outer
 // headers before it, a whole one is handed to the host's own stack, which sends
-// it on as it sends a kernel VXLAN device's. Every lane uses the same one at the
-// same time.
+// it on as it sends a kernel VXLAN device's.
 type Uplink interface {
-	// Ready reports whether the way is open. It changes while running: what
-	// the host lets through is the host's to say.
-	Ready() bool
 	// Endpoint is what the outer headers are made of. It does not change.
 	Endpoint() vxlan.Endpoint
-	// WriteFrame writes one outer frame behind its virtio header of
-	// virtio.TunnelHeaderLen bytes. It never blocks. After an error the frame
-	// was not taken.
+	// Gates replaces the peers that the uplink knows by those at vteps, and
+	// returns the gate of each, in the same order. A peer keeps its gate from
+	// one call to the next, and has one however often it is named. The gate of
+	// one that is gone is closed for good. One goroutine at a time calls it.
+	Gates(vteps []netip.Addr) []Gate
+}
+
+// Gate is the uplink's way to one peer. Every lane uses it at the same time.
+type Gate interface {
+	// Open reports whether the way is open, for a super-frame that would take
+	// it. It changes while running: what the host lets through is the host's
+	// to say. Who is told that it is closed has asked for it to be opened.
+	Open() bool
+	// WriteFrame writes one outer frame to the peer behind its virtio header
+	// of virtio.TunnelHeaderLen bytes. It never blocks. After an error the
+	// frame was not taken.
 	WriteFrame(b []byte) error
 }

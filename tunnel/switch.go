@@ -80,7 +80,7 @@ func New(c Config) (*Switch, error) {
 func (s *Switch) SetPeers(peers []Peer) {
 	t := newTable(peers, s.table.Load())
 	if s.Uplink != nil {
-		t.addOuter(s.Uplink.Endpoint(), s.header, s.buffers)
+		t.addUplink(s.Uplink, s.header, s.buffers)
 	}
 	s.table.Store(t)
 }

@@ -23,7 +23,8 @@ type table struct {
 // peer is one peer of a table. The traffic outlives the table.
 type peer struct {
 	Peer
-	outer   *vxlan.Outer // for the Uplink, else nil
+	outer   *vxlan.Outer // for the Uplink, as gate
+	gate    Gate         // nil: super-frames are cut
 	traffic *traffic
 }
 
@@ -47,13 +48,22 @@ func newTable(peers []Peer, old *table) *table {
 	return t
 }
 
-// addOuter gives every peer its outer headers. One that cannot have any does
-// without: its super-frames are cut.
-func (t *table) addOuter(e vxlan.Endpoint, header vxlan.Header, buffers *buffer.Pool) {
+// addUplink gives every peer its gate and its outer headers. One that cannot
+// have them does without: its super-frames are cut.
+func (t *table) addUplink(u Uplink, header vxlan.Header, buffers *buffer.Pool) {
 	buf := buffers.Get()
 	defer buffers.Put(buf)
-	for _, p := range t.peers {
-		p.outer, _ = vxlan.NewOuter(e, p.VTEP, header, buf)
+	vteps := make([]netip.Addr, len(t.peers))
+	for i, p := range t.peers {
+		vteps[i] = p.VTEP
+	}
+	for i, g := range u.Gates(vteps) {
+		p := t.peers[i]
+		outer, err := vxlan.NewOuter(u.Endpoint(), p.VTEP, header, buf)
+		if err != nil {
+			continue
+		}
+		p.outer, p.gate = outer, g
 	}
 }
 

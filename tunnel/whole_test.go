@@ -15,16 +15,24 @@ import (
 )
 
 // fakeUplink keeps what is written to it, and how much the underlay had been
-// given before.
+// given before. It is the gate of each peer as well.
 type fakeUplink struct {
 	closed  bool
+	asked   int
 	refuse  error
 	before  func() int
 	written [][]byte
 	after   []int
 }
 
-func (u *fakeUplink) Ready() bool { return !u.closed }
+func (u *fakeUplink) Open() bool {
+	u.asked++
+	return !u.closed
+}
+
+func (u *fakeUplink) Gates(vteps []netip.Addr) []Gate {
+	return slices.Repeat([]Gate{u}, len(vteps))
+}
 
 func (u *fakeUplink) Endpoint() vxlan.Endpoint {
 	return vxlan.Endpoint{MAC: ether.MAC{2, 0, 0, 0, 0, 0x10}, Local: netip.MustParseAddrPort("192.168.0.1:8472")}
@@ -88,14 +96,15 @@ func TestOutCutAfterAll(t *testing.T) {
 		frame  []byte
 		size   int
 		want   int // datagrams
+		asked  int // how often for the gate
 	}{
-		{"the way is closed", &fakeUplink{closed: true}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 3*mss, 0, true), mss, 3},
-		{"the kernel refuses", &fakeUplink{refuse: ErrRefused}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 3*mss, 0, true), mss, 3},
-		{"no room for the outer headers", &fakeUplink{}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", maxWhole-54+1, 0, true), mss, 47},
-		{"bytes behind the packet", &fakeUplink{}, padded, mss, 3},
-		{"a single segment, which the kernel would not finish", &fakeUplink{}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", mss, 0, true), mss, 1},
-		{"no payload", &fakeUplink{}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 0, 0, true), mss, 1},
-		{"segments that the host would fragment", &fakeUplink{}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 3000, 0, true), testMTU, 3},
+		{"the way is closed", &fakeUplink{closed: true}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 3*mss, 0, true), mss, 3, 1},
+		{"the kernel refuses", &fakeUplink{refuse: ErrRefused}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 3*mss, 0, true), mss, 3, 1},
+		{"no room for the outer headers", &fakeUplink{}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", maxWhole-54+1, 0, true), mss, 47, 0},
+		{"bytes behind the packet", &fakeUplink{}, padded, mss, 3, 0},
+		{"a single segment, which the kernel would not finish", &fakeUplink{}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", mss, 0, true), mss, 1, 0},
+		{"no payload", &fakeUplink{}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 0, 0, true), mss, 1, 0},
+		{"segments that the host would fragment", &fakeUplink{}, tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 3000, 0, true), testMTU, 3, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -103,6 +112,9 @@ func TestOutCutAfterAll(t *testing.T) {
 			stats := run(t, p, u, func(c *Config) { c.Uplink = tt.uplink })
 			if len(tt.uplink.written) != 0 || len(u.sent) != tt.want || stats.Out.Delivered != 1 || stats.Out.Whole != 0 {
 				t.Errorf("%d whole, %d datagrams, want 0 and %d; counters %+v", len(tt.uplink.written), len(u.sent), tt.want, stats.Out)
+			}
+			if tt.uplink.asked != tt.asked { // a gate opens for those who ask
+				t.Errorf("asked %d times for the gate, want %d", tt.uplink.asked, tt.asked)
 			}
 		})
 	}

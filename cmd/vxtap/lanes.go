@@ -66,9 +66,9 @@ func (s *segment) openUplink(context.Context) error {
 	}
 	dev, err := uplink.Open(uplink.Config{
 		Name:       uplinkName(s.config.Backend.VNI),
-		Interface:  s.d.uplink.Index,
 		Local:      s.local(),
 		MTU:        s.mtu,
+		Must:       s.d.txPath == txUplink,
 		SourcePort: s.underlay.Lanes()[0].SourcePort,
 		Log:        s.log,
 	})

@@ -267,8 +267,8 @@ func (s *segment) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// hearChanges has the uplink proven again when the host changes. It is no reason
-// to end if nobody tells of changes: the way is proven now and then anyway.
+// hearChanges has the uplink's gates proven again when the host changes. It is no
+// reason to end if nobody tells of changes: they are proven while in use anyway.
 func (s *segment) hearChanges(ctx context.Context) {
 	if err := host.Changes(ctx, s.whole.Again); err != nil {
 		s.log.Warn("changes of the host are not heard of, a closed way for super-frames is noticed later", "error", err)
@@ -279,11 +279,7 @@ func (s *segment) hearChanges(ctx context.Context) {
 // frames have somewhere to go: the daemon is ready then, and not before.
 func (s *segment) publish(all lease.Snapshot) {
 	now := all.Select(s.config, *s.own.Load())
-	peers := peersOf(now)
-	s.sw.SetPeers(peers)
-	if s.whole != nil {
-		s.whole.SetPeers(peers)
-	}
+	s.sw.SetPeers(peersOf(now))
 	s.view.Store(&now)
 	select {
 	case s.news <- struct{}{}:

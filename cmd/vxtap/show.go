@@ -134,6 +134,12 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	switch {
 	case s.TXPath.InUse == txUplink:
 		row("super-frames", "leave whole by %s", s.TXPath.Device)
+		for _, c := range s.TXPath.Cut {
+			row("", "but not to %s: %s", c.VTEP, c.Reason)
+		}
+		if more := s.TXPath.CutPeers - len(s.TXPath.Cut); more > 0 {
+			row("", "and not to %d peers more", more)
+		}
 	case s.TXPath.Reason != "":
 		row("super-frames", "are cut here: %s", s.TXPath.Reason)
 	}

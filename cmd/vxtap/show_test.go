@@ -31,9 +31,10 @@ func busyStatus() Status {
 		Interface: "eth0", Address: netip.MustParseAddr("192.168.64.3"),
 		Offloads: OffloadsStatus{TAP: []string{"csum", "tso4", "tso6", "ecn"}, UDP: []string{"udp-segment", "udp-gro"}},
 		Queues:   2,
-		TXPath:   TXPathStatus{Configured: "auto", InUse: "uplink", Device: "vxup.1", Frames: 12},
-		Checks:   ChecksStatus{Source: "strict", InnerSource: "log"},
-		Lease:    LeaseStatus{State: leaseHeld, Key: "subnets/10.5.72.0-24", Expires: &expires, Left: 83520, Conflict: "somebody with our address writes our key"},
+		TXPath: TXPathStatus{Configured: "auto", InUse: "uplink", Device: "vxup.1", Frames: 12,
+			CutPeers: 3, Cut: []CutStatus{{VTEP: netip.MustParseAddr("192.0.2.9"), Reason: "the host drops what it should forward"}}},
+		Checks: ChecksStatus{Source: "strict", InnerSource: "log"},
+		Lease:  LeaseStatus{State: leaseHeld, Key: "subnets/10.5.72.0-24", Expires: &expires, Left: 83520, Conflict: "somebody with our address writes our key"},
 		Etcd: EtcdStatus{
 			Connected: true, Endpoints: []string{"http://10.0.0.1:2379", "http://10.0.0.2:2379"}, Prefix: "/coreos.com/network",
 			LastError: "context deadline exceeded", LastContact: &contact,
@@ -65,7 +66,7 @@ func TestShowStatus(t *testing.T) {
 	down.Etcd.Connected, down.Etcd.LastContact = false, nil
 	down.Lease.State, down.Lease.Expires, down.Lease.Left = leaseReserved, nil, 0
 	down.Offloads, down.Queues = OffloadsStatus{}, 1
-	down.TXPath = TXPathStatus{Configured: "auto", InUse: "udp", Reason: "the kernel has no TUN_F_UDP_TUNNEL_GSO"}
+	down.TXPath = TXPathStatus{Configured: "auto", InUse: "udp", Reason: "the kernel has no TUN_F_UDP_TUNNEL_GSO", Cut: []CutStatus{}}
 	starting := down
 	starting.State, starting.Subnet, starting.Lease = string(phaseStarting), netip.Prefix{}, LeaseStatus{}
 	starting.Out, starting.In, starting.SocketOverflows, starting.TAPOverflows = DirectionStatus{}, DirectionStatus{}, 0, 0

@@ -64,6 +64,16 @@ type TXPathStatus struct {
 	Device     string `json:"device"`     // of the uplink TAP; "" if there is none
 	Reason     string `json:"reason"`     // why it is "udp", "" if it is not
 	Frames     uint64 `json:"frames"`     // super-frames that left whole
+	// Peers to which super-frames are cut although the way is "uplink", or would
+	// be: how many, and the first few of them.
+	CutPeers int         `json:"cut_peers"`
+	Cut      []CutStatus `json:"cut"`
+}
+
+// CutStatus is one peer to which the host lets no super-frame through.
+type CutStatus struct {
+	VTEP   netip.Addr `json:"vtep"`
+	Reason string     `json:"reason"`
 }
 
 // ChecksStatus says how strict the switch is: "strict", "log" or "off".
@@ -145,7 +155,7 @@ func (d *daemon) status(now time.Time) Status {
 	// [] and {} in JSON, not null.
 	s.Peers, s.Rejected = []PeerStatus{}, []RejectedKey{}
 	s.Offloads = offloadsStatus(nil, nil)
-	s.TXPath = TXPathStatus{Configured: d.txPath, InUse: txUDP}
+	s.TXPath = TXPathStatus{Configured: d.txPath, InUse: txUDP, Cut: []CutStatus{}}
 	s.Out, s.In = directionStatus(&tunnel.Direction{}), directionStatus(&tunnel.Direction{})
 	d.withSegment(func(seg *segment) {
 		if seg != nil {
@@ -229,14 +239,17 @@ func (s *Status) addSegment(seg *segment) {
 }
 
 func (s *segment) txPathStatus(frames uint64) TXPathStatus {
-	p := TXPathStatus{Configured: s.d.txPath, InUse: txUDP, Reason: s.noUplink, Frames: frames}
+	p := TXPathStatus{Configured: s.d.txPath, InUse: txUDP, Reason: s.noUplink, Frames: frames, Cut: []CutStatus{}}
 	if s.whole == nil {
 		return p
 	}
-	p.Device = s.whole.Name
-	open, reason := s.whole.State()
-	if p.Reason = reason; open {
+	state := s.whole.State()
+	p.Device, p.Reason, p.CutPeers = s.whole.Name, state.Reason, state.Cut
+	if state.Open {
 		p.InUse = txUplink
+	}
+	for _, c := range state.Some {
+		p.Cut = append(p.Cut, CutStatus{VTEP: c.VTEP, Reason: c.Reason})
 	}
 	return p
 }

@@ -176,6 +176,10 @@ type Status struct {
 		InUse  string `json:"in_use"`
 		Reason string `json:"reason"`
 		Frames uint64 `json:"frames"`
+		Cut    []struct {
+			VTEP   netip.Addr `json:"vtep"`
+			Reason string     `json:"reason"`
+		} `json:"cut"`
 	} `json:"tx_path"`
 	SocketOverflows uint64 `json:"socket_overflows"`
 	TAPOverflows    uint64 `json:"tap_overflows"`

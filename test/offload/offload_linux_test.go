@@ -113,7 +113,14 @@ func TestEachOffloadOff(t *testing.T) {
 					t.Errorf("h%d: joins segments: want %t, log %q", n, !tt.noMerge, line)
 				}
 			}
-			everything(t, b.ContainerEnd(1), b.ContainerEnd(2), 1500-vxlan.OverheadIPv4, 8<<20)
+			// A gate is asked for by the first super-frames: without TCP's the few
+			// that there are may have been cut before it was open.
+			for range 5 {
+				everything(t, b.ContainerEnd(1), b.ContainerEnd(2), 1500-vxlan.OverheadIPv4, 8<<20)
+				if b.Status(1).TXPath.Frames > 0 || tt.path == "udp" {
+					break
+				}
+			}
 			if s := b.Status(1); (s.TXPath.Frames > 0) != (tt.path == "uplink") {
 				t.Errorf("%d super-frames left whole, by %s", s.TXPath.Frames, tt.path)
 			}

@@ -30,10 +30,7 @@ func CheckFree(device string, port uint16, local netip.Addr) error { return unsu
 func Apply(Plan) error { return unsupported() }
 
 // AdmitUplink reports that this platform is not supported yet.
-func AdmitUplink(device string) error { return unsupported() }
-
-// MAC reports that this platform is not supported yet.
-func MAC(device string) ([6]byte, error) { return [6]byte{}, unsupported() }
+func AdmitUplink(device string) (changed bool, err error) { return false, unsupported() }
 
 // Changes reports that this platform is not supported yet.
 func Changes(context.Context, func()) error { return unsupported() }

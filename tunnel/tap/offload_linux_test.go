@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"vxtap/encap/ether"
 	"vxtap/encap/virtio"
 	"vxtap/tunnel"
 )
@@ -155,7 +156,7 @@ func TestQueues(t *testing.T) {
 // The uplink TAP takes a frame inside a tunnel, which an ordinary one refuses.
 func TestOpenUplink(t *testing.T) {
 	ownNamespace(t)
-	fd, err := OpenUplink("up0")
+	fd, err := OpenUplink("up0", ether.MAC{2, 0, 0, 0, 0, 1})
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skip("not run: needs Linux 6.17")
 	}
@@ -163,7 +164,7 @@ func TestOpenUplink(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	if _, err := OpenUplink("up0"); !errors.Is(err, unix.EBUSY) {
+	if _, err := OpenUplink("up0", ether.MAC{2, 0, 0, 0, 0, 1}); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("a second one of the name: %v, want %v", err, unix.EBUSY)
 	}
 }

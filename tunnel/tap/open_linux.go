@@ -106,10 +106,13 @@ func setMAC(fd int, name string, mac ether.MAC) error {
 // virtio.TunnelHeaderLen bytes, and the offloads of UDP tunnels (Linux 6.17).
 // The descriptor is the caller's. Without such a kernel the error matches
 // errors.ErrUnsupported.
-func OpenUplink(name string) (int, error) {
+func OpenUplink(name string, mac ether.MAC) (int, error) {
 	fd, err := attach(name, unix.IFF_TAP|unix.IFF_NO_PI|unix.IFF_VNET_HDR|unix.IFF_TUN_EXCL)
 	if err != nil {
 		return -1, err
+	}
+	if err := setMAC(fd, name, mac); err != nil {
+		return -1, errors.Join(fmt.Errorf("set MAC of %s: %w", name, err), unix.Close(fd))
 	}
 	const tunnelGSO, tunnelGSOCsum = 0x80, 0x100 // TUN_F_UDP_TUNNEL_GSO, TUN_F_UDP_TUNNEL_GSO_CSUM
 	bits := bitsOf(tunnel.Offloads{Csum: true, TCP4: true, TCP6: true, UDP: true}) | tunnelGSO | tunnelGSOCsum

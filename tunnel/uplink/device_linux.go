@@ -6,14 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
-	"time"
+	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-	"golang.org/x/time/rate"
 
+	"vxtap/encap/ether"
 	"vxtap/encap/vxlan"
 	"vxtap/tunnel"
 	"vxtap/tunnel/host"
@@ -23,20 +22,21 @@ import (
 // file is the descriptor of the TAP.
 type file int
 
-// Open creates the uplink TAP and lets the host forward what comes from it. The
-// way is closed until Run has proven it. The error says why there can be none;
+// Open creates the uplink TAP and lets the host forward what comes from it. All
+// gates are closed until Run opens them. The error says why there can be none;
 // without a kernel that has it, it matches errors.ErrUnsupported. The caller
 // closes the device after the loops that use it, and Run, have ended.
 func Open(c Config) (*Device, error) {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	fd, err := tap.OpenUplink(c.Name)
+	d := newDevice(c)
+	d.mark = newMark()
+	d.endpoint = vxlan.Endpoint{MAC: ether.RandomMAC(), Local: c.Local}
+	d.prove, d.mend = d.proveAll, d.setUpAgain
+	fd, err := tap.OpenUplink(c.Name, d.endpoint.MAC)
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{Config: c, tap: file(fd), control: -1, mark: newMark(), again: make(chan struct{}, 1), reason: noPeer}
-	if err := host.AdmitUplink(c.Name); err != nil {
+	d.tap = file(fd)
+	if _, err := host.AdmitUplink(c.Name); err != nil && c.Must {
 		return nil, errors.Join(err, d.Close())
 	}
 	control, err := openControl(c.Local.Addr())
@@ -44,14 +44,34 @@ func Open(c Config) (*Device, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	d.control = file(control)
-	// A host that is being set up may say much at once; one that goes on, little.
-	d.say = rate.NewLimiter(rate.Every(10*time.Second), 20)
-	mac, err := host.MAC(c.Name)
-	if err != nil {
-		return nil, errors.Join(err, d.Close())
-	}
-	d.endpoint = vxlan.Endpoint{MAC: mac, Local: c.Local}
 	return d, nil
+}
+
+// setUpAgain sets on the TAP what somebody may have taken away, and makes a new
+// one where it is gone. It reports whether there was anything to do.
+func (d *Device) setUpAgain() (changed bool, err error) {
+	replaced := !d.tap.attached()
+	if replaced {
+		if err := d.replace(); err != nil {
+			return false, err
+		}
+	}
+	changed, err = host.AdmitUplink(d.Name)
+	return changed || replaced, err
+}
+
+// replace puts a new TAP behind the descriptor, in one step: the lanes write to
+// it all the time.
+func (d *Device) replace() error {
+	fd, err := tap.OpenUplink(d.Name, d.endpoint.MAC)
+	if err != nil {
+		return err
+	}
+	err = unix.Dup3(fd, int(d.tap), unix.O_CLOEXEC)
+	if err := errors.Join(err, unix.Close(fd)); err != nil {
+		return fmt.Errorf("replace %s: %w", d.Name, err)
+	}
+	return nil
 }
 
 // newMark returns one that others do not have.
@@ -60,12 +80,29 @@ func newMark() (m mark) {
 	return m
 }
 
-// What somebody else can have done to the TAP. Plain values, as those of
-// package tunnel are: a lane gets them for a frame.
-var (
-	errDown    = errors.New("somebody took it down")
-	errDeleted = errors.New("somebody deleted it, start vxtap again to get a new one")
-)
+// openControl opens an ordinary socket on an ordinary port. It serves all
+// proofs: what waited for a neighbour to answer may leave while the next proof
+// is under way, and must not look like something else then.
+func openControl(local netip.Addr) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open UDP socket: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: local.As4()}); err != nil {
+		return -1, errors.Join(fmt.Errorf("bind UDP socket to %s: %w", local, err), unix.Close(fd))
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // nobody reads
+	return fd, nil
+}
+
+// attached reports whether the descriptor still has its TAP.
+func (f file) attached() bool {
+	ifr, err := unix.NewIfreq("")
+	if err != nil {
+		return false
+	}
+	return !errors.Is(unix.IoctlIfreq(int(f), unix.TUNGETIFF, ifr), unix.EBADFD)
+}
 
 // write goes past the Go scheduler: the descriptor is non-blocking.
 func (f file) write(b []byte) error {

@@ -9,8 +9,10 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -72,10 +74,17 @@ func newHost(t *testing.T) (eth0 netlink.Link) {
 	return eth0
 }
 
-// open opens the uplink TAP of the test's host until the test ends.
-func open(t *testing.T, eth0 netlink.Link) *Device {
+// openOn opens the uplink TAP of a new host.
+func openOn(t *testing.T) *Device {
 	t.Helper()
-	d := openFor(t, eth0)
+	newHost(t)
+	return open(t)
+}
+
+// open opens the uplink TAP of the test's host until the test ends.
+func open(t *testing.T) *Device {
+	t.Helper()
+	d := openFor(t)
 	t.Cleanup(func() {
 		if err := d.Close(); err != nil {
 			t.Error(err)
@@ -84,28 +93,31 @@ func open(t *testing.T, eth0 netlink.Link) *Device {
 	return d
 }
 
-func openFor(t *testing.T, eth0 netlink.Link) *Device {
+func openFor(t *testing.T) *Device {
 	t.Helper()
-	d, err := Open(Config{Name: "vxup.1", Interface: eth0.Attrs().Index, Local: local, MTU: 1450, SourcePort: func(flow uint32) uint16 { return 49152 + uint16(flow%8) }})
+	d, err := Open(config(false))
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skipf("not run: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.SetPeers([]tunnel.Peer{{VTEP: netip.MustParseAddr("192.0.2.2")}})
 	return d
 }
 
-// proven looks until there is an answer, and reports whether the way is open. A
-// neighbour may take a while to answer on a busy machine.
-func proven(d *Device) bool {
+func config(must bool) Config {
+	return Config{Name: "vxup.1", Local: local, MTU: 1450, Must: must, SourcePort: func(flow uint32) uint16 { return 49152 + uint16(flow%8) }}
+}
+
+// prove asks about the host's neighbour, until there is an answer: a neighbour
+// may take a while to answer on a busy machine.
+func prove(d *Device) answer {
 	for range 20 {
-		if d.look(d.prove) != unknown {
-			break
+		if a := d.ask([]netip.Addr{peerAddr})[0]; a.verdict != unknown {
+			return a
 		}
 	}
-	return d.Ready()
+	return answer{}
 }
 
 func sysctl(t *testing.T, name, value string) {
@@ -118,13 +130,9 @@ func sysctl(t *testing.T, name, value string) {
 // The way is proven, closed while a rule of the host stands in it, and opened
 // again.
 func TestProve(t *testing.T) {
-	d := open(t, newHost(t))
-	if d.Ready() {
-		t.Error("open before anything was proven")
-	}
-	if !proven(d) {
-		_, reason := d.State()
-		t.Fatalf("closed: %s", reason)
+	d := openOn(t)
+	if a := prove(d); a.verdict != passes {
+		t.Fatalf("closed: %s", a.reason)
 	}
 	// Only what is forwarded meets this rule, as only that meets a firewall's
 	// FORWARD chain.
@@ -133,85 +141,192 @@ func TestProve(t *testing.T) {
 	if err := netlink.RuleAdd(rule); err != nil {
 		t.Fatal(err)
 	}
-	if proven(d) {
-		t.Error("open although the host drops what it should forward")
-	}
-	if _, reason := d.State(); !strings.Contains(reason, "FORWARD") {
-		t.Errorf("reason %q", reason)
+	if a := prove(d); a.verdict != blocked || !strings.Contains(a.reason, "FORWARD") {
+		t.Errorf("got %v although the host drops what it should forward", a)
 	}
 	if err := netlink.RuleDel(rule); err != nil {
 		t.Fatal(err)
 	}
-	if !proven(d) {
-		_, reason := d.State()
-		t.Errorf("closed after the rule has gone: %s", reason)
+	if a := prove(d); a.verdict != passes {
+		t.Errorf("closed after the rule has gone: %s", a.reason)
 	}
 }
 
-// A peer that no datagram reaches proves nothing, and closes nothing.
-func TestProveWithAPeerThatIsDown(t *testing.T) {
-	d := open(t, newHost(t))
-	d.ready.Store(true)
-	d.SetPeers([]tunnel.Peer{{VTEP: netip.MustParseAddr("192.0.2.77")}})
-	if d.look(d.prove) != unknown || !d.Ready() {
-		_, reason := d.State()
-		t.Errorf("closed: %s", reason)
+// Each peer has an answer of its own: one that is down, one behind a rule, one
+// without a route, one on the way to which packets must be smaller, and one that
+// is there.
+func TestProveSeveral(t *testing.T) {
+	eth0 := newHost(t)
+	d := open(t)
+	rule := netlink.NewRule()
+	rule.IifName, rule.Type, rule.Priority, rule.Dst = "vxup.1", unix.FR_ACT_BLACKHOLE, 10, single("192.0.2.3")
+	if err := netlink.RuleAdd(rule); err != nil {
+		t.Fatal(err)
+	}
+	small := &netlink.Route{LinkIndex: eth0.Attrs().Index, Dst: single("192.0.2.4"), MTU: 1000}
+	if err := netlink.RouteAdd(small); err != nil {
+		t.Fatal(err)
+	}
+	for _, ip := range []string{"192.0.2.3", "192.0.2.4"} { // nobody answers for them
+		neighbour := &netlink.Neigh{LinkIndex: eth0.Attrs().Index, State: unix.NUD_PERMANENT, IP: net.ParseIP(ip), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9}}
+		if err := netlink.NeighAdd(neighbour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	prove(d)
+	tests := []struct {
+		peer    string
+		verdict verdict
+		reason  string
+	}{
+		{"192.0.2.77", unknown, ""},
+		{"192.0.2.3", blocked, "drops what it should forward"},
+		{"198.51.100.1", blocked, "no way to the peer at all"},
+		{"192.0.2.4", blocked, "fragments"},
+		{"192.0.2.2", passes, ""},
+	}
+	var peers []netip.Addr
+	for _, tt := range tests {
+		peers = append(peers, netip.MustParseAddr(tt.peer))
+	}
+	for i, a := range d.proveAll(peers) {
+		if tt := tests[i]; a.verdict != tt.verdict || !strings.Contains(a.reason, tt.reason) || (a.reason == "") != (tt.reason == "") {
+			t.Errorf("%s: got %v, want %v for %q", tt.peer, a, tt.verdict, tt.reason)
+		}
 	}
 }
 
-// Where there is no route at all, frames are to be counted by the ordinary way.
-func TestProveWithoutARoute(t *testing.T) {
-	d := open(t, newHost(t))
-	d.ready.Store(true)
-	d.SetPeers([]tunnel.Peer{{VTEP: netip.MustParseAddr("198.51.100.1")}})
-	if d.look(d.prove) != blocked || d.Ready() {
-		t.Error("open")
+// A window that sees little must see as many peers as one look asks about, at
+// the largest MTU too.
+func TestProveMany(t *testing.T) {
+	for _, mtu := range []int{1450, 64950} {
+		t.Run(strconv.Itoa(mtu), func(t *testing.T) {
+			eth0 := newHost(t)
+			c := config(false)
+			c.MTU = mtu
+			if err := netlink.LinkSetMTU(eth0, mtu+50); err != nil {
+				t.Fatal(err)
+			}
+			d, err := Open(c)
+			if errors.Is(err, errors.ErrUnsupported) {
+				t.Skipf("not run: %v", err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			prove(d) // the link takes a while to come up
+			var peers []netip.Addr
+			for i := range perLook + curiosity {
+				a := netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + i)})
+				peers = append(peers, a)
+				neighbour := &netlink.Neigh{LinkIndex: eth0.Attrs().Index, State: unix.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9}}
+				if err := netlink.NeighAdd(neighbour); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i, a := range d.proveAll(peers) {
+				if a.verdict != passes {
+					t.Errorf("%s: got %v", peers[i], a)
+				}
+			}
+		})
 	}
-	if _, reason := d.State(); !strings.Contains(reason, "no way to the peer at all") || !strings.Contains(reason, "198.51.100.1") {
-		t.Errorf("reason %q", reason)
+}
+
+func single(ip string) *net.IPNet {
+	return &net.IPNet{IP: net.ParseIP(ip), Mask: net.CIDRMask(32, 32)}
+}
+
+// What somebody does to the TAP or its settings is undone, and whoever writes
+// goes on with the same descriptor.
+func TestSetUpAgain(t *testing.T) {
+	set := func(name, value string) func(*testing.T, netlink.Link) {
+		return func(t *testing.T, _ netlink.Link) { sysctl(t, name, value) }
+	}
+	tests := []struct {
+		name string
+		do   func(*testing.T, netlink.Link)
+	}{
+		{"taken down", func(t *testing.T, l netlink.Link) {
+			if err := netlink.LinkSetDown(l); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"deleted", func(t *testing.T, l netlink.Link) {
+			if err := netlink.LinkDel(l); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"forwarding off", set("net/ipv4/conf/vxup.1/forwarding", "0")},
+		{"its addresses not accepted", set("net/ipv4/conf/vxup.1/accept_local", "0")},
+		{"its reverse paths filtered", set("net/ipv4/conf/vxup.1/rp_filter", "1")},
+		{"reverse paths of all loosely filtered", set("net/ipv4/conf/all/rp_filter", "2")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := openOn(t)
+			if a := prove(d); a.verdict != passes {
+				t.Fatalf("closed: %s", a.reason)
+			}
+			link, err := netlink.LinkByName("vxup.1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.do(t, link)
+			if a := d.proveAll([]netip.Addr{peerAddr})[0]; a.verdict != blocked {
+				t.Errorf("got %v, want blocked: nothing has been mended yet", a)
+			}
+			if a := prove(d); a.verdict != passes {
+				t.Errorf("closed: %s", a.reason)
+			}
+			if changed, err := d.mend(); changed || err != nil {
+				t.Errorf("there is something to set up again, %v: %v", changed, err)
+			}
+		})
 	}
 }
 
 func TestReversePathFilter(t *testing.T) {
-	tests := []struct {
-		all  string
-		open bool
-	}{
-		{"0", true}, {"1", false}, {"2", true},
+	newHost(t)
+	sysctl(t, "net/ipv4/conf/all/rp_filter", "1")
+	d, err := Open(config(true))
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skipf("not run: %v", err)
 	}
-	for _, tt := range tests {
-		t.Run("net.ipv4.conf.all.rp_filter="+tt.all, func(t *testing.T) {
-			eth0 := newHost(t)
-			sysctl(t, "net/ipv4/conf/all/rp_filter", tt.all)
-			if !tt.open {
-				d, err := Open(Config{Name: "vxup.1", Interface: eth0.Attrs().Index, Local: local, MTU: 1450, SourcePort: func(flow uint32) uint16 { return 49152 + uint16(flow%8) }})
-				if err == nil {
-					d.Close()
-				}
-				if err == nil || !strings.Contains(err.Error(), "rp_filter=1") {
-					t.Errorf("got %v", err)
-				}
-				if _, err := netlink.LinkByName("vxup.1"); err == nil {
-					t.Error("the device is still there")
-				}
-				return
-			}
-			d := open(t, eth0)
-			if !proven(d) {
-				_, reason := d.State()
-				t.Errorf("closed: %s", reason)
-			}
-		})
+	if err == nil {
+		d.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "rp_filter=1") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := netlink.LinkByName("vxup.1"); err == nil {
+		t.Error("the device is still there")
+	}
+
+	d, err = Open(config(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for _, tt := range []struct {
+		filter string
+		want   verdict
+	}{{"1", blocked}, {"2", passes}, {"1", blocked}, {"0", passes}} {
+		sysctl(t, "net/ipv4/conf/all/rp_filter", tt.filter)
+		if a := prove(d); a.verdict != tt.want || (a.verdict == blocked) != strings.Contains(a.reason, "rp_filter=1") {
+			t.Errorf("rp_filter=%s: got %v, want %v", tt.filter, a, tt.want)
+		}
 	}
 }
 
 // Whoever has the host's interface in a filter before us finds it as it was:
 // all that is set belongs to the device.
 func TestNothingStaysBehind(t *testing.T) {
-	eth0 := newHost(t)
+	newHost(t)
 	before := settings(t)
-	d := openFor(t, eth0)
-	proven(d)
+	d := openFor(t)
+	prove(d)
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -252,16 +367,21 @@ func settings(t *testing.T) string {
 }
 
 func TestWriteFrame(t *testing.T) {
-	d := open(t, newHost(t))
-	if !proven(d) {
+	d := openOn(t)
+	g, ok := d.Gates([]netip.Addr{peerAddr})[0].(*gate)
+	if !ok {
+		t.Fatal("no gate")
+	}
+	g.take(prove(d), time.Now())
+	if !g.Open() {
 		t.Fatal("closed")
 	}
-	b, err := probeFrame(d.Endpoint(), netip.MustParseAddr("192.0.2.2"), 1450, 40000, testMark)
+	b, err := probeFrame(d.Endpoint(), peerAddr, 1450, 40000, testMark)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := testing.AllocsPerRun(10, func() {
-		if err := d.WriteFrame(b); err != nil {
+		if err := g.WriteFrame(b); err != nil {
 			t.Fatal(err)
 		}
 	}); n != 0 {
@@ -269,10 +389,10 @@ func TestWriteFrame(t *testing.T) {
 	}
 	bad := bytes.Clone(b)
 	bad[1] = 0x20 | 0x1f // a kind of super-frame that there is not
-	if err := d.WriteFrame(bad); !errors.Is(err, tunnel.ErrRefused) || d.Ready() {
-		t.Errorf("got %v, open %v: want %v, and the way closed", err, d.Ready(), tunnel.ErrRefused)
+	if err := g.WriteFrame(bad); !errors.Is(err, tunnel.ErrRefused) || g.Open() {
+		t.Errorf("got %v, open %v: want %v, and the gate closed", err, g.Open(), tunnel.ErrRefused)
 	}
-	if !proven(d) {
-		t.Error("not open again after one bad frame")
+	if a := prove(d); a.verdict != passes {
+		t.Errorf("got %v after one bad frame", a)
 	}
 }

@@ -7,7 +7,6 @@ package uplink
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 )
 
 type file int
@@ -18,8 +17,6 @@ func (file) write([]byte) error { return errors.ErrUnsupported }
 func Open(Config) (*Device, error) {
 	return nil, fmt.Errorf("super-frames leave whole on Linux 6.17 and later: %w", errors.ErrUnsupported)
 }
-
-func (d *Device) prove(netip.Addr) (verdict, string) { return unknown, "" }
 
 // Close does nothing.
 func (d *Device) Close() error { return nil }

@@ -3,139 +3,101 @@
 package uplink
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"vxtap/encap/virtio"
+	"vxtap/encap/vxlan"
 )
 
 // seeWithin is how long to wait for the probes to come by. The kernel forwards
 // while we write; only a neighbour that has to be asked for first takes time.
 const seeWithin = 200 * time.Millisecond
 
-// prove sends a probe to the peer and looks whether it leaves by the interface.
-func (d *Device) prove(peer netip.Addr) (verdict, string) {
-	v, reason, err := d.try(peer)
-	if err != nil {
-		return blocked, fmt.Sprintf("the way cannot be proven: %v", err)
-	}
-	if v == blocked {
-		reason = fmt.Sprintf("%s (to %s)", reason, peer)
-	}
-	return v, reason
+// proof is one attempt to prove the way to some peers.
+type proof struct {
+	*Device
+	window  window
+	seen    *sightings
+	answers map[netip.Addr]answer // those that need no sighting
 }
 
-func (d *Device) try(peer netip.Addr) (verdict, string, error) {
+// proveAll sends a probe to each peer and looks whether it leaves the host.
+func (d *Device) proveAll(vteps []netip.Addr) []answer {
+	answers := make([]answer, len(vteps))
 	// The window is open for a moment only: while it is, the kernel copies
 	// the head of every packet that leaves.
-	window, err := openWindow(d.Interface, peer, d.Local.Port())
+	w, err := openWindow(d.Local.Port())
 	if err != nil {
-		return unknown, "", err
+		for i := range answers {
+			answers[i] = answer{blocked, fmt.Sprintf("the way cannot be proven: %v", err)}
+		}
+		return answers
 	}
-	defer unix.Close(window)
-	frame, err := probeFrame(d.endpoint, peer, d.MTU, d.SourcePort(rand.Uint32()), d.mark)
+	defer w.close()
+	p := &proof{Device: d, window: w, seen: newSightings(d, vteps), answers: map[netip.Addr]answer{}}
+	for _, v := range vteps {
+		p.send(v)
+		p.look()
+	}
+	p.wait(vteps)
+	for i, v := range vteps {
+		a, ok := p.answers[v]
+		if !ok {
+			a = p.seen.judge(v)
+		}
+		answers[i] = a
+	}
+	return answers
+}
+
+// send sends a probe and its control. What cannot be sent is an answer.
+func (p *proof) send(to netip.Addr) {
+	frame, err := probeFrame(p.endpoint, to, p.MTU, p.SourcePort(rand.Uint32()), p.mark)
 	if err != nil {
-		return unknown, "", err
+		p.answers[to] = answer{blocked, fmt.Sprintf("the way cannot be proven: %v", err)}
+		return
 	}
-	if err := unix.Sendto(int(d.control), controlPayload(d.mark), 0, &unix.SockaddrInet4{Port: int(d.Local.Port()), Addr: peer.As4()}); err != nil {
+	p.seen.want = len(frame) - virtio.TunnelHeaderLen - vxlan.OuterLen
+	if err := unix.Sendto(int(p.control), controlPayload(p.mark), 0, &unix.SockaddrInet4{Port: int(p.Local.Port()), Addr: to.As4()}); err != nil {
 		// By the ordinary way a frame without any is counted, and so it is to be.
-		return blocked, fmt.Sprintf("there is no way to the peer at all: %v", err), nil
+		p.answers[to] = answer{blocked, fmt.Sprintf("there is no way to the peer at all: %v", err)}
+		return
 	}
-	if err := d.tap.write(frame); err != nil {
-		return blocked, fmt.Sprintf("%s takes no super-frame: %v", d.Name, err), nil
+	if err := p.tap.write(frame); err != nil {
+		p.answers[to] = answer{blocked, fmt.Sprintf("%s takes no super-frame: %v", p.Name, err)}
 	}
-	const ahead = 24 + 50 // the virtio header and the outer ones
-	want := len(frame) - ahead
-	var s sighting
-	deadline := time.Now().Add(seeWithin)
-	for b := make([]byte, 2048); s.changed == "" && s.bytes < want; {
-		n, err := receiveUntil(window, b, deadline)
-		if err != nil {
-			break
+}
+
+// look takes note of what has come by.
+func (p *proof) look() {
+	for b := make([]byte, snap); ; {
+		n, device, ok := p.window.read(b)
+		if !ok {
+			return
 		}
-		s.see(b[:n], d.Local.Addr(), d.mark)
+		p.seen.see(b[:n], device)
 	}
-	v, reason := s.judge(want)
-	return v, reason, nil
 }
 
-// openControl opens an ordinary socket on an ordinary port. It serves all
-// proofs: what waited for a neighbour to answer may leave while the next proof
-// is under way, and must not look like something else then.
-func openControl(local netip.Addr) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open UDP socket: %w", err)
-	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: local.As4()}); err != nil {
-		return -1, errors.Join(fmt.Errorf("bind UDP socket to %s: %w", local, err), unix.Close(fd))
-	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // nobody reads
-	return fd, nil
-}
-
-// openWindow opens a packet socket that sees, from their IP header on, the
-// probes to the peer that leave by the interface.
-func openWindow(index int, peer netip.Addr, port uint16) (int, error) {
-	to := peer.As4()
-	// Each test that fails goes to the last instruction but one.
-	equal := func(value uint32, rest uint8) bpf.Instruction {
-		return bpf.JumpIf{Cond: bpf.JumpEqual, Val: value, SkipFalse: rest}
-	}
-	steps := []bpf.Instruction{
-		bpf.LoadExtension{Num: bpf.ExtType}, equal(unix.PACKET_OUTGOING, 10),
-		bpf.LoadAbsolute{Off: 9, Size: 1}, equal(unix.IPPROTO_UDP, 8),
-		bpf.LoadAbsolute{Off: 16, Size: 4}, equal(binary.BigEndian.Uint32(to[:]), 6),
-		bpf.LoadMemShift{Off: 0}, // X: length of the IP header
-		bpf.LoadIndirect{Off: 2, Size: 2}, equal(uint32(port), 3),
-		bpf.LoadIndirect{Off: 8, Size: 4}, equal(0, 1), // the flags of the VXLAN header
-		bpf.RetConstant{Val: 128},
-		bpf.RetConstant{Val: 0},
-	}
-	raw, err := bpf.Assemble(steps)
-	if err != nil {
-		return -1, fmt.Errorf("assemble filter: %w", err)
-	}
-	filter := make([]unix.SockFilter, len(raw))
-	for i, r := range raw {
-		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
-	}
-	// Protocol 0 sees nothing before the filter is there.
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open packet socket, which takes CAP_NET_RAW: %w", err)
-	}
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program); err != nil {
-		return -1, errors.Join(fmt.Errorf("attach filter: %w", err), unix.Close(fd))
-	}
-	var all [2]byte // only ETH_P_ALL sees what leaves
-	binary.BigEndian.PutUint16(all[:], unix.ETH_P_ALL)
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16(all[:]), Ifindex: index}); err != nil {
-		return -1, errors.Join(fmt.Errorf("bind packet socket: %w", err), unix.Close(fd))
-	}
-	return fd, nil
-}
-
-// receiveUntil receives one packet, of which b takes the head.
-func receiveUntil(fd int, b []byte, deadline time.Time) (int, error) {
-	for {
+// wait looks until there is an answer for every peer, or time is up.
+func (p *proof) wait(vteps []netip.Addr) {
+	open := slices.Clone(vteps)
+	for deadline := time.Now().Add(seeWithin); ; {
+		p.look()
+		open = slices.DeleteFunc(open, func(v netip.Addr) bool {
+			_, ok := p.answers[v]
+			return ok || p.seen.settled(v)
+		})
 		left := time.Until(deadline)
-		if left <= 0 {
-			return 0, unix.EAGAIN
+		if len(open) == 0 || left <= 0 {
+			return
 		}
-		wait := unix.NsecToTimeval(max(left, time.Millisecond).Nanoseconds())
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
-			return 0, err
-		}
-		n, _, err := unix.Recvfrom(fd, b, 0)
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
-		}
+		p.window.await(left)
 	}
 }

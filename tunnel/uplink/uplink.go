@@ -8,19 +8,19 @@
 //
 // A Device is a tunnel.Uplink. The host may eat what comes that way without a
 // word: a firewall's FORWARD policy, reverse path filtering, a rule that changes
-// the source. So the way counts as open only after a real super-frame, written
-// into it, has been seen to leave by the host's interface unchanged; Run makes
-// sure of that again when the host has changed, and while the way is in use.
-// There is one way for all peers, and Run asks some of them each time.
+// the source, a route of a smaller MTU. So each peer has a gate of its own, and
+// it is closed until a real super-frame to that peer, written into the TAP, has
+// been seen to leave the host unchanged. A gate is opened when somebody wants
+// it, proven again every two seconds while it is in use, and at once when the
+// host has changed; one that nobody uses closes by itself. Who finds it closed
+// has lost nothing: frames leave by UDP sockets then.
 package uplink
 
 import (
 	"errors"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -33,15 +33,24 @@ var _ tunnel.Uplink = (*Device)(nil)
 
 // Config says what the uplink TAP is to be.
 type Config struct {
-	Name      string         // of the TAP, at most 15 bytes; it must not exist
-	Interface int            // index of the host's interface by which tunnelled frames leave
-	Local     netip.AddrPort // the host's address there, IPv4, and the VXLAN port of both ends
-	MTU       int            // of the overlay: the size of the segments that must pass
+	Name  string         // of the TAP, at most 15 bytes; it must not exist
+	Local netip.AddrPort // the host's underlay address, IPv4, and the VXLAN port of both ends
+	MTU   int            // of the overlay: the size of the segments that must pass
+	// Must makes what stands in the way for the whole host an error of Open.
+	// Without it the gates stay closed until the host has been changed.
+	Must bool
 	// SourcePort is what a flow's frames have as their outer source port: a rule
 	// may be for some ports only.
 	SourcePort func(flow uint32) uint16
 	Log        *slog.Logger // nil discards
 }
+
+// What somebody else can have done to the TAP. Plain values, as those of
+// package tunnel are: a lane gets them for a frame.
+var (
+	errDown    = errors.New("somebody took it down")
+	errDeleted = errors.New("somebody deleted it")
+)
 
 // Device is an open uplink TAP. It lives as long as it is open, with all that
 // was set for it.
@@ -51,105 +60,96 @@ type Device struct {
 	tap      file
 	control  file          // what the control of a proof is sent by
 	mark     mark          // of this device
-	again    chan struct{} // asks Run to look at once
+	changed  chan struct{} // the host has: tells Run to look at all that is open
+	wake     chan struct{} // somebody wants a gate
+	say      *rate.Limiter // what is said in the log
 
-	say   *rate.Limiter // what is said in the log
-	ready atomic.Bool
-	used  atomic.Bool // since Run looked last
+	// What the tests put in the place of the host.
+	prove func([]netip.Addr) []answer      // asks about each, in this order
+	mend  func() (changed bool, err error) // sets the TAP up as it should be
 
-	mu     sync.Mutex // guards what follows
-	peers  []netip.Addr
-	next   int        // of peers, modulo their number: to be tried first
-	stuck  netip.Addr // the peer that the way is closed for; zero: none
-	reason string     // why the way is not open
+	spare time.Time // when Run may ask about gates that nobody wants
+
+	mu    sync.Mutex // guards the map, and what the gates say that it does
+	gates map[netip.Addr]*gate
 }
 
-// How often Run looks whether the way is still open.
-const (
-	// whileUsed bounds how long a rule that nobody told us of, and that is for
-	// all peers, may eat frames. It is also the time after which to ask again
-	// where nobody answered.
-	whileUsed = 2 * time.Second
-	whileIdle = 30 * time.Second
-	// whileClosed is for whoever has mended a rule and watches.
-	whileClosed = 10 * time.Second
-	// atLeast is between two looks, however often the host changes. It is time
-	// in which frames may be lost: a second had TCP (BBR) take a new stream's path
-	// for one of a few segments a second, and keep to that for ten.
-	atLeast = 100 * time.Millisecond
-)
-
-// Ready implements tunnel.Uplink.
-func (d *Device) Ready() bool { return d.ready.Load() }
+// newDevice returns one without a TAP.
+func newDevice(c Config) *Device {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Device{
+		Config:  c,
+		tap:     -1,
+		control: -1,
+		changed: make(chan struct{}, 1),
+		wake:    make(chan struct{}, 1),
+		// A host that is being set up may say much at once; one that goes on, little.
+		say: rate.NewLimiter(rate.Every(10*time.Second), 20),
+	}
+}
 
 // Endpoint implements tunnel.Uplink.
 func (d *Device) Endpoint() vxlan.Endpoint { return d.endpoint }
 
-// WriteFrame implements tunnel.Uplink. Anyone may call it at the same time.
-// When the kernel refuses a frame the way is closed until it is proven again,
-// which is not at once: the frame may have been at fault, and the next one too.
-func (d *Device) WriteFrame(b []byte) error {
-	err := d.tap.write(b)
-	if errors.Is(err, tunnel.ErrFull) {
-		return err // the kernel is out of memory for the moment
-	}
-	if err != nil {
-		d.ready.Store(false)
-		return err
-	}
-	if !d.used.Load() {
-		// The first after a rest: what the last proof was worth, nobody knows.
-		d.used.Store(true)
-		d.Again()
-	}
-	return nil
-}
-
-// SetPeers says which hosts there are to prove the way with. Anyone may call it.
-func (d *Device) SetPeers(peers []tunnel.Peer) {
-	vteps := make([]netip.Addr, len(peers))
-	for i, p := range peers {
-		vteps[i] = p.VTEP
-	}
+// Gates implements tunnel.Uplink.
+func (d *Device) Gates(vteps []netip.Addr) []tunnel.Gate {
 	d.mu.Lock()
-	first := len(d.peers) == 0
-	d.peers = vteps
-	d.mu.Unlock()
-	if first && len(vteps) > 0 {
-		d.Again()
+	defer d.mu.Unlock()
+	before := d.gates
+	d.gates = make(map[netip.Addr]*gate, len(vteps))
+	list := make([]tunnel.Gate, len(vteps))
+	for i, v := range vteps {
+		g := d.gates[v]
+		if g == nil {
+			g = before[v]
+		}
+		if g == nil {
+			g = &gate{d: d, vtep: v}
+		}
+		d.gates[v], list[i] = g, g
 	}
+	for v, g := range before {
+		if d.gates[v] != g {
+			g.open.Store(false)
+		}
+	}
+	if len(before) == 0 && len(vteps) > 0 {
+		tell(d.wake)
+	}
+	return list
 }
 
-// Again makes Run look at once. Anyone may call it.
-func (d *Device) Again() {
+// Again makes Run look at once at all that is open, for the host has changed.
+// Anyone may call it.
+func (d *Device) Again() { tell(d.changed) }
+
+// tell puts an event on a channel that has room for one.
+func tell(c chan<- struct{}) {
 	select {
-	case d.again <- struct{}{}:
-	default: // it is going to
+	case c <- struct{}{}:
+	default: // there is one
 	}
 }
 
-// State returns whether the way is open, and if not why. Anyone may call it.
-func (d *Device) State() (open bool, reason string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if open, reason = d.ready.Load(), d.reason; !open && reason == "" {
-		reason = refused
-	}
-	return open, reason
+// State is what is known of the gates.
+type State struct {
+	// Open says that super-frames to some peer leave whole, or did when they
+	// were last wanted.
+	Open   bool
+	Reason string // why they leave whole to none, else ""
+	// Cut is how many peers they do not leave whole to although others have
+	// them so, or could have; Some are a few of these, ordered by address.
+	Cut  int
+	Some []Cut
 }
 
-// candidates returns up to n peers by turns, and before them the one that the
-// way is closed for, if it is still there.
-func (d *Device) candidates(n int) []netip.Addr {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	some := make([]netip.Addr, 0, n+1)
-	if slices.Contains(d.peers, d.stuck) {
-		some = append(some, d.stuck)
-	}
-	for range min(n, len(d.peers)) {
-		some = append(some, d.peers[d.next%len(d.peers)])
-		d.next++
-	}
-	return some
+// Cut is one peer that the host lets no super-frame through to.
+type Cut struct {
+	VTEP   netip.Addr
+	Reason string
 }
+
+// some is how many peers State names.
+const some = 8
