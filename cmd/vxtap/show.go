@@ -170,7 +170,7 @@ func showTraffic(b *strings.Builder, s Status) {
 		fmt.Fprintf(b, "Passed only because a check is set to log: %s.\n", flagged)
 	}
 	if s.SocketOverflows+s.TAPOverflows > 0 {
-		fmt.Fprintf(b, "Lost before they could be received: %d datagrams (socket full), %d frames (TAP full).\n", s.SocketOverflows, s.TAPOverflows)
+		fmt.Fprintf(b, "Lost before they could be received, where a super-frame or a run of datagrams is one: %d from peers (socket full), %d to them (TAP full).\n", s.SocketOverflows, s.TAPOverflows)
 	}
 }
 

@@ -46,7 +46,7 @@ type Status struct {
 	In  DirectionStatus `json:"in"`  // from the underlay to the TAP
 	// Loss that the kernel counts, before a frame or datagram is received.
 	SocketOverflows uint64 `json:"socket_overflows"` // receives that found the socket's buffer full; a run of datagrams, or a super-frame, is one
-	TAPOverflows    uint64 `json:"tap_overflows"`    // frames that found the TAP's queue full
+	TAPOverflows    uint64 `json:"tap_overflows"`    // frames that found the TAP's queue full; a super-frame is one
 
 	Peers        []PeerStatus  `json:"peers"`         // in the order of their subnets
 	Rejected     []RejectedKey `json:"rejected"`      // leases that were left out
