@@ -48,9 +48,10 @@ type Backend struct {
 const (
 	backendVXLAN = "vxlan"
 
-	// minMTU leaves the overlay 576 bytes, which every host must be able to
-	// take (RFC 791, section 3.1). Less is a mistyped number.
-	minMTU = 576 + vxlan.OverheadIPv4
+	// minMTU is what every host of the underlay must be able to take (RFC 791,
+	// section 3.1), and leaves the overlay far more than the 68 bytes that IPv4
+	// needs. Less is a mistyped number.
+	minMTU = 576
 	maxMTU = 65535 // an IPv4 datagram is no longer
 )
 

@@ -24,7 +24,7 @@ func TestAWrongCommandLineIsOneLineAndStatus2(t *testing.T) {
 		{"a demo without a pair", "demo -n 1", "-n: the demo needs two hosts"},
 		{"too many hosts", "up -n 245", "245 hosts: the underlay 192.168.77.0/24 has room for 1 to 244"},
 		{"no MTU", "up -mtu 0", "-mtu: 0 is not a positive number"},
-		{"an MTU that is too small", "demo -mtu 600", "underlay MTU 600 is not within 626 and 65535"},
+		{"an MTU that is too small", "demo -mtu 575", "underlay MTU 575 is not within 576 and 65535"},
 		{"a subnet that is no subnet", "up -subnet-len 31", "subnet length 31"},
 		{"a network that is none", "up -network 10.0.0.0", `-network: "10.0.0.0" is not a network`},
 		{"an underlay that is none", "up -underlay x", `-underlay: "x" is not a network`},

@@ -83,7 +83,7 @@ func (d *daemon) state() phase {
 // fails for good. Whatever it set up is gone when it returns, but for the
 // lease and the subnet file, which are this host's the next time as well.
 func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
-	makeRoomForLoops(max(2, s.queues)) // without offloads one queue has two
+	makeRoomForLoops(max(2, s.queues)) // where a queue cannot be looked at without waiting, it has two
 	if err := host.Preflight(); err != nil {
 		return err
 	}

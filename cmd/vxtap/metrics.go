@@ -76,8 +76,8 @@ func newStatusCollector(status func(time.Time) Status) *statusCollector {
 	add(metricLeaseExpiry, "Seconds until this host's lease ends unless it is renewed.")
 	add(metricEtcdConnected, "Whether etcd answered last time.")
 	add(metricReady, "Whether frames are being forwarded and the lease is held.")
-	add(metricSocketOverflows, "Datagrams that found the socket's buffer full.")
-	add(metricTAPOverflows, "Frames that found the TAP's queue full.")
+	add(metricSocketOverflows, "Receives that found the socket's buffer full. A run of datagrams that the kernel joined, or a super-frame, is one.")
+	add(metricTAPOverflows, "Frames that found the TAP's queue full. A super-frame is one.")
 	add(metricWhole, "Super-frames that left whole, through the host's own stack.")
 	add(metricBuildInfo, "Always 1; the labels tell the build.", "version", "goversion")
 	return c

@@ -65,7 +65,7 @@ vxtap_peer_bytes_total{direction="out",peer="10.5.9.0/24"} 6.3999e+07
 # HELP vxtap_peers Hosts that frames can go to.
 # TYPE vxtap_peers gauge
 vxtap_peers 2
-# HELP vxtap_tap_overflows_total Frames that found the TAP's queue full.
+# HELP vxtap_tap_overflows_total Frames that found the TAP's queue full. A super-frame is one.
 # TYPE vxtap_tap_overflows_total counter
 vxtap_tap_overflows_total 4
 `

@@ -121,8 +121,9 @@ func (s *settings) withoutUplink() string {
 
 // offloadList names what is in use, for one line of the log.
 func (s *segment) offloadList() []string {
-	names := slices.Concat(s.tap.Offloads(), s.underlay.Offloads())
-	if s.d.offload.coalesce && len(s.tap.Offloads()) > 1 {
+	in := offloadsStatus(s.tap.Offloads(), s.underlay.Offloads(), s.d.offload.coalesce)
+	names := slices.Concat(in.TAP, in.UDP)
+	if in.Coalesce {
 		names = append(names, "coalesce")
 	}
 	return names

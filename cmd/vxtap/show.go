@@ -130,7 +130,8 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	if s.Lease.Conflict != "" {
 		row("conflict", "%s", s.Lease.Conflict)
 	}
-	row("offloads", "TAP %s; UDP %s; queues %d", words(s.Offloads.TAP), words(s.Offloads.UDP), s.Queues)
+	row("offloads", "TAP %s; UDP %s; coalescing %s; queues %d",
+		words(s.Offloads.TAP), words(s.Offloads.UDP), onOff(s.Offloads.Coalesce), s.Queues)
 	switch {
 	case s.TXPath.InUse == txUplink:
 		row("super-frames", "leave whole by %s", s.TXPath.Device)
@@ -175,7 +176,7 @@ func showTraffic(b *strings.Builder, s Status) {
 		fmt.Fprintf(b, "Passed only because a check is set to log: %s.\n", flagged)
 	}
 	if s.SocketOverflows+s.TAPOverflows > 0 {
-		fmt.Fprintf(b, "Lost before they could be received: %d datagrams (socket full), %d frames (TAP full).\n", s.SocketOverflows, s.TAPOverflows)
+		fmt.Fprintf(b, "Lost before they could be received, where a super-frame or a run of datagrams is one: %d from peers (socket full), %d to them (TAP full).\n", s.SocketOverflows, s.TAPOverflows)
 	}
 }
 
@@ -258,6 +259,13 @@ func words(w []string) string {
 		return "none"
 	}
 	return strings.Join(w, " ")
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
 }
 
 // duration is d in its two largest units: "23h 12m", "3m 7s", "0s".

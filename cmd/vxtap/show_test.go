@@ -29,7 +29,7 @@ func busyStatus() Status {
 		Device: "flannel.1", VNI: 1, Network: netip.MustParsePrefix("10.5.0.0/16"), Subnet: netip.MustParsePrefix("10.5.72.0/24"),
 		VTEP: netip.MustParseAddr("203.0.113.9"), Port: 8472, MAC: ether.MAC{0x02, 0, 0, 0, 0, 1}, MTU: 1450,
 		Interface: "eth0", Address: netip.MustParseAddr("192.168.64.3"),
-		Offloads: OffloadsStatus{TAP: []string{"csum", "tso4", "tso6", "ecn"}, UDP: []string{"udp-segment", "udp-gro"}},
+		Offloads: OffloadsStatus{TAP: []string{"csum", "tso4", "tso6", "ecn"}, UDP: []string{"udp-segment", "udp-gro"}, Coalesce: true},
 		Queues:   2,
 		TXPath: TXPathStatus{Configured: "auto", InUse: "uplink", Device: "vxup.1", Frames: 12,
 			CutPeers: 3, Cut: []CutStatus{{VTEP: netip.MustParseAddr("192.0.2.9"), Reason: "the host drops what it should forward"}}},

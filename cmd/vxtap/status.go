@@ -5,6 +5,8 @@ package main
 import (
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"vxtap/encap/ether"
@@ -44,7 +46,7 @@ type Status struct {
 	In  DirectionStatus `json:"in"`  // from the underlay to the TAP
 	// Loss that the kernel counts, before a frame or datagram is received.
 	SocketOverflows uint64 `json:"socket_overflows"` // receives that found the socket's buffer full; a run of datagrams, or a super-frame, is one
-	TAPOverflows    uint64 `json:"tap_overflows"`    // frames that found the TAP's queue full
+	TAPOverflows    uint64 `json:"tap_overflows"`    // frames that found the TAP's queue full; a super-frame is one
 
 	Peers        []PeerStatus  `json:"peers"`         // in the order of their subnets
 	Rejected     []RejectedKey `json:"rejected"`      // leases that were left out
@@ -55,6 +57,9 @@ type Status struct {
 type OffloadsStatus struct {
 	TAP []string `json:"tap"` // "csum", "tso4", "tso6", "ecn", "uso4", "uso6"
 	UDP []string `json:"udp"` // "udp-segment", "udp-gro"
+	// Coalesce says whether received segments are joined into super-frames for
+	// the TAP, by vxtap itself.
+	Coalesce bool `json:"coalesce"`
 }
 
 // TXPathStatus says which way super-frames leave.
@@ -154,7 +159,7 @@ func (d *daemon) status(now time.Time) Status {
 	}
 	// [] and {} in JSON, not null.
 	s.Peers, s.Rejected = []PeerStatus{}, []RejectedKey{}
-	s.Offloads = offloadsStatus(nil, nil)
+	s.Offloads = offloadsStatus(nil, nil, false)
 	s.TXPath = TXPathStatus{Configured: d.txPath, InUse: txUDP, Cut: []CutStatus{}}
 	s.Out, s.In = directionStatus(&tunnel.Direction{}), directionStatus(&tunnel.Direction{})
 	d.withSegment(func(seg *segment) {
@@ -213,7 +218,7 @@ func (s *Status) addLease(seg *segment) {
 func (s *Status) addSegment(seg *segment) {
 	s.addPlan(seg)
 	s.addLease(seg)
-	s.Offloads = offloadsStatus(seg.tap.Offloads(), seg.underlay.Offloads())
+	s.Offloads = offloadsStatus(seg.tap.Offloads(), seg.underlay.Offloads(), seg.d.offload.coalesce)
 	s.Queues = seg.queues()
 
 	st := seg.sw.Stats()
@@ -254,9 +259,11 @@ func (s *segment) txPathStatus(frames uint64) TXPathStatus {
 	return p
 }
 
-// offloadsStatus makes [] in JSON of what is nil, not null.
-func offloadsStatus(tap, udp []string) OffloadsStatus {
-	return OffloadsStatus{TAP: append([]string{}, tap...), UDP: append([]string{}, udp...)}
+// offloadsStatus makes [] in JSON of what is nil, not null. Asked to join,
+// vxtap does so only where the TAP takes the outcome.
+func offloadsStatus(tap, udp []string, join bool) OffloadsStatus {
+	takes := slices.ContainsFunc(tap, func(name string) bool { return strings.HasPrefix(name, "tso") || strings.HasPrefix(name, "uso") })
+	return OffloadsStatus{TAP: append([]string{}, tap...), UDP: append([]string{}, udp...), Coalesce: join && takes}
 }
 
 func directionStatus(d *tunnel.Direction) DirectionStatus {

@@ -85,10 +85,11 @@ func Segments(ctx context.Context, from, to End, size, n int) error {
 type udpPair struct {
 	near, far *net.UDPConn
 	random    *rand.ChaCha8
+	got       []byte // where datagrams are read to
 }
 
 func newUDPPair(ctx context.Context, from, to End) (*udpPair, error) {
-	p := &udpPair{random: rand.NewChaCha8([32]byte{1})}
+	p := &udpPair{random: rand.NewChaCha8([32]byte{1}), got: make([]byte, 1<<16)}
 	err := to.Namespace.Do(func() (err error) {
 		p.far, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(to.Addr, 0)))
 		return err
@@ -122,7 +123,7 @@ func (p *udpPair) Close() {
 
 // exchange sends one datagram there and back.
 func (p *udpPair) exchange(size int) error {
-	want, got := make([]byte, size), make([]byte, 1<<16)
+	want, got := make([]byte, size), p.got
 	_, _ = p.random.Read(want)
 	if _, err := p.near.Write(want); err != nil {
 		return fmt.Errorf("send: %w", err)
@@ -149,7 +150,7 @@ func (p *udpPair) segments(size, n int) error {
 	if _, err := p.near.Write(all); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
-	got := make([]byte, 1<<16)
+	got := p.got
 	for i := range n {
 		length, _, err := p.far.ReadFromUDPAddrPort(got)
 		if err != nil || !bytes.Equal(got[:length], all[i*size:(i+1)*size]) {

@@ -18,6 +18,7 @@ import (
 // waterPort is a TAP that water opened: one complete frame a call.
 type waterPort struct {
 	ifce    *water.Interface
+	fd      int // to look at without waiting, past water; -1 where there is none
 	stopped atomic.Bool
 	joined  []byte // where the pieces of a written frame are put together
 }
@@ -27,7 +28,7 @@ func openWater(c Config) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create TAP %s: %w", c.Name, err)
 	}
-	w := &waterPort{ifce: ifce, joined: make([]byte, 0, 1<<16)}
+	w := &waterPort{ifce: ifce, fd: waterDescriptor(ifce), joined: make([]byte, 0, 1<<16)}
 	if err := setWaterMAC(ifce, c); err != nil {
 		ifce.Close()
 		return nil, fmt.Errorf("set MAC of %s: %w", c.Name, err)
@@ -38,11 +39,12 @@ func openWater(c Config) (*Device, error) {
 // Takes implements tunnel.Port: complete frames only.
 func (w *waterPort) Takes() tunnel.Offloads { return tunnel.Offloads{} }
 
-// ReadFrame implements tunnel.Port. A read cannot look without waiting, so
-// that every frame is a batch of its own.
+// ReadFrame implements tunnel.Port. Where there is no descriptor a read cannot
+// look without waiting, and every frame is a batch of its own.
 func (w *waterPort) ReadFrame(b []byte, h *virtio.Header, wait bool) (int, error) {
 	if !wait {
-		return 0, tunnel.ErrEmpty
+		*h = virtio.Header{} // complete
+		return lookWater(w.fd, b)
 	}
 	if w.stopped.Load() {
 		return 0, tunnel.ErrInterrupted
@@ -50,7 +52,7 @@ func (w *waterPort) ReadFrame(b []byte, h *virtio.Header, wait bool) (int, error
 	n, err := w.ifce.Read(b)
 	switch {
 	case err == nil:
-		*h = virtio.Header{} // complete
+		*h = virtio.Header{}
 		return n, nil
 	case w.stopped.Load():
 		return 0, tunnel.ErrInterrupted
@@ -89,8 +91,8 @@ func (w *waterPort) Interrupt() {
 	w.ifce.Close()
 }
 
-// Descriptor implements Queue: reads wait in the runtime's poller.
-func (w *waterPort) Descriptor() int { return -1 }
+// Descriptor implements Queue.
+func (w *waterPort) Descriptor() int { return w.fd }
 
 // Close removes the device.
 func (w *waterPort) Close() error {

@@ -50,7 +50,7 @@ type Lane interface {
 	// Descriptor returns what becomes readable with the next datagram, or -1
 	// where a receive cannot look without waiting.
 	Descriptor() int
-	// overflows is how many datagrams found the receive buffer full. Anyone may
+	// overflows is how many receives found the receive buffer full. Anyone may
 	// call it.
 	overflows() uint64
 }
@@ -76,9 +76,11 @@ func (c *Conn) Lanes() []Lane { return c.lanes }
 // safe for concurrent use.
 func (c *Conn) Offloads() []string { return c.offloads() }
 
-// Overflows returns how many datagrams found a receive buffer full, before a
-// lane could receive them: the kernel's own count. It is safe for concurrent
-// use.
+// Overflows returns how many receives found a receive buffer full: the kernel's
+// own count, to which a run of datagrams that it has joined, or a super-frame,
+// is one. All its counts are of such (SO_MEMINFO, SO_RXQ_OVFL, /proc/net/udp,
+// RcvbufErrors), so that how many frames were lost nobody knows. It is safe for
+// concurrent use.
 func (c *Conn) Overflows() (sum uint64) {
 	for _, l := range c.lanes {
 		sum += l.overflows()

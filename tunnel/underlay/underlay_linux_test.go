@@ -5,6 +5,7 @@ package underlay
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -280,30 +281,42 @@ func TestReceiveWithoutWaiting(t *testing.T) {
 	}
 }
 
-func TestOverflowsAreCounted(t *testing.T) {
-	a, b := pair(t, backends()["native"])
-	m, ok := b.Lane.(*mmsg)
-	if !ok {
-		t.Fatalf("back end is %T", b.Lane)
-	}
-	shrinkBuffer(t, m.receiver.fd)
-	segs, _ := segments(1000, 1000)
-	for range 1000 {
-		a.Send([]tunnel.Message{{To: netip.MustParseAddr("127.0.0.2"), Segments: segs, Size: 1000}})
-	}
-	received := 0
-	for datagrams := make([]tunnel.Datagram, 8); ; {
-		n, err := b.Receive(datagrams, false)
-		if errors.Is(err, tunnel.ErrEmpty) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		received += n
-	}
-	if got := b.Overflows(); got == 0 || got+uint64(received) != 1000 {
-		t.Errorf("%d received and %d overflows of 1000", received, got)
+// A run of datagrams that stays joined is one, to the kernel and so to us.
+func TestOverflowsCountReceives(t *testing.T) {
+	for _, tt := range []struct {
+		backend string
+		bytes   int // of a message, in datagrams of 1000
+	}{
+		{"native", 1000},
+		{"native with offloads", 1000},
+		{"native with offloads", 40 * 1000},
+	} {
+		t.Run(fmt.Sprintf("%s, %d bytes", tt.backend, tt.bytes), func(t *testing.T) {
+			a, b := pair(t, backends()[tt.backend])
+			m, ok := b.Lane.(*mmsg)
+			if !ok {
+				t.Fatalf("back end is %T", b.Lane)
+			}
+			shrinkBuffer(t, m.receiver.fd)
+			segs, _ := segments(tt.bytes, 1000)
+			for range 1000 {
+				a.Send([]tunnel.Message{{To: netip.MustParseAddr("127.0.0.2"), Segments: segs, Size: 1000}})
+			}
+			received := 0
+			for datagrams := make([]tunnel.Datagram, 8); ; {
+				n, err := b.Receive(datagrams, false)
+				if errors.Is(err, tunnel.ErrEmpty) {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				received += n
+			}
+			if got := b.Overflows(); got == 0 || got+uint64(received) != 1000 {
+				t.Errorf("%d received and %d overflows of 1000", received, got)
+			}
+		})
 	}
 }
 

@@ -48,8 +48,8 @@ const (
 // firstHost is the distance from the underlay's network address to host 0.
 const firstHost = 10
 
-// minMTU leaves an overlay in which IPv4 works (576 bytes, RFC 791).
-const minMTU = 576 + vxlan.OverheadIPv4
+// minMTU is the least that vxtap takes in a network config.
+const minMTU = 576
 
 // etcdPort and healthPort are the same on every node of every lab: each node
 // has its own namespace.

@@ -47,7 +47,7 @@ func TestOptionsThatMakeNoLab(t *testing.T) {
 		{"more hosts than addresses", Options{Hosts: 245}, "room for 1 to 244"},
 		{"negative hosts", Options{Hosts: -1}, "room for"},
 		{"an underlay without room", Options{Underlay: prefix("10.0.0.0/29")}, "room for 1 to 0"},
-		{"no hosts' worth of MTU", Options{MTU: 500}, "underlay MTU 500"},
+		{"no hosts' worth of MTU", Options{MTU: 575}, "underlay MTU 575"},
 		{"an MTU beyond IP", Options{MTU: 70000}, "underlay MTU 70000"},
 		{"host bits", Options{Network: prefix("172.30.1.0/16")}, "host bits"},
 		{"overlap", Options{Network: prefix("192.168.0.0/16")}, "overlap"},
