@@ -83,7 +83,8 @@ func firstFrameLen(datagram []byte) (int, bool) {
 // A super-frame with a complete checksum, from a sender that segments nothing
 // but fills in checksums, is verified, and the pseudo header's sum is put in
 // its place in the frame: no super-frame may go to the kernel without
-// NEEDS_CSUM. If it is wrong, the fault is BadChecksum. Checksums of frames
+// NEEDS_CSUM. If it is wrong, the fault is BadChecksum; UDP over IPv4 without one
+// gets one, which a packet socket can be the reason for. Checksums of frames
 // that fit the MTU are not verified.
 //
 // Describe never allocates. It is cheap enough to be called for every frame,
@@ -118,7 +119,7 @@ func Describe(v *packet.View, cmsgSize, mtu int) (virtio.Header, Fault) {
 		return virtio.Header{}, TooBig
 	}
 	if !partial {
-		if !verify(v) {
+		if !noChecksum(v) && !verify(v) {
 			return virtio.Header{}, BadChecksum
 		}
 		v.SetCsum(pseudo)
@@ -140,10 +141,10 @@ func segmentSize(v *packet.View, typ virtio.GSOType, cmsgSize, mtu int) int {
 	if typ != virtio.GSOUDP {
 		return min(room, maxGSOSize)
 	}
-	// UDP_L4 demands a checksum, and a length that covers all segments.
+	// UDP_L4 demands a length that covers all segments.
 	payload := v.End - v.Payload
 	if cmsgSize <= 0 || cmsgSize > min(room, maxGSOSize) || payload > cmsgSize*maxUDPSegments ||
-		v.L4+v.L4Len() != v.End || v.Csum() == 0 {
+		v.L4+v.L4Len() != v.End {
 		return 0
 	}
 	return cmsgSize
@@ -152,6 +153,12 @@ func segmentSize(v *packet.View, typ virtio.GSOType, cmsgSize, mtu int) int {
 // maxGSOSize is the largest gso_size; 0xffff has a meaning of its own in Linux
 // (GSO_BY_FRAGS).
 const maxGSOSize = 0xfffe
+
+// noChecksum reports whether v is UDP over IPv4 whose sender made no checksum. Its
+// segments get one: the kernel cuts no super-frame without.
+func noChecksum(v *packet.View) bool {
+	return v.Proto == packet.ProtoUDP && v.Version == 4 && v.Csum() == 0
+}
 
 // verify reports whether the transport checksum of v is right. v is TCP, or
 // UDP with a checksum.

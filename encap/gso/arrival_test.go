@@ -139,7 +139,10 @@ func TestDescribe(t *testing.T) {
 
 		{name: "a complete TCP super-frame with a wrong checksum", frame: damaged(big4.frame()), fault: BadChecksum},
 		{name: "a complete UDP super-frame with a wrong checksum", frame: damaged(uso4.frame()), cmsg: 1200, fault: BadChecksum},
-		{name: "a UDP super-frame without a checksum", frame: uso4.raw(0), cmsg: 1200, fault: TooBig},
+		{name: "a UDPv4 super-frame without a checksum", frame: uso4.raw(0), cmsg: 1200, want: needs(uso4, virtio.GSOUDP, 1200), after: partial(uso4)},
+		{name: "a UDPv4 super-frame without a checksum that fits the MTU", frame: udp4(pattern(600)).raw(0), cmsg: 100, want: needs(uso4, virtio.GSOUDP, 100), after: partial(udp4(pattern(600)))},
+		{name: "a UDPv6 super-frame without a checksum", frame: uso6.raw(0), cmsg: 1200, fault: BadChecksum},
+		{name: "a UDPv4 super-frame without a checksum or a segment size", frame: uso4.raw(0), fault: TooBig},
 		{name: "a UDP super-frame without a segment size", frame: partial(uso4), fault: TooBig},
 		{name: "a UDP super-frame of more segments than the kernel takes", frame: partial(uso4), cmsg: 374, fault: TooBig},
 		{name: "a UDP super-frame whose segments do not fit the MTU", frame: partial(uso4), cmsg: 1423, fault: TooBig},
@@ -175,6 +178,36 @@ func TestDescribe(t *testing.T) {
 				t.Errorf("the kernel would refuse it: %s", why)
 			}
 		})
+	}
+}
+
+// TestSuperFrameWithoutChecksum has what Linux 6.18 sends by VXLAN and veth when
+// a packet socket hands it a UDP super-frame that asks for a checksum and has 0
+// in its place, and the checksum that it gives segments that began with the
+// pseudo header's sum.
+func TestSuperFrameWithoutChecksum(t *testing.T) {
+	payload := bytes.Repeat([]byte("x"), 8*500)
+	frame := append(unhex(t, "020000000002 020000000001 0800"+
+		"45000fbc 00010000 40115609 0a4e0001 0a4e0002"+
+		"03e803e9 0fa80000"), payload...)
+	binary.BigEndian.PutUint16(frame[24:], ^rfc1071(frame[14:24], frame[26:34]))
+	v := mustParse(t, frame)
+	h, fault := Describe(v, 500, testMTU)
+	want := virtio.Header{Flags: virtio.NeedsCsum, GSOType: virtio.GSOUDP, HdrLen: 42, GSOSize: 500, CsumStart: 34, CsumOffset: 6}
+	if fault != None || h != want {
+		t.Fatalf("got %+v, %v, want %+v", h, fault, want)
+	}
+	if got := v.Csum(); got != 0x2458 {
+		t.Errorf("got checksum %#04x, want the pseudo header's sum 0x2458", got)
+	}
+	segs, fault := Split(nil, NewArena(10000), nil, v, h)
+	if fault != None || len(segs) != 8 {
+		t.Fatalf("%d segments, %v", len(segs), fault)
+	}
+	for i, s := range segs {
+		if got, want := s.Header[34:], unhex(t, "03e803e9 01fc39e1"); !bytes.Equal(got, want) || len(s.Payload) != 500 {
+			t.Errorf("segment %d: UDP header %x and %d bytes, want %x and 500", i, got, len(s.Payload), want)
+		}
 	}
 }
 
