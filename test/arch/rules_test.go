@@ -205,6 +205,7 @@ func textCases() []tc {
 		one(machine, "a home", "a.md", "run /ho"+"me/me/vxtap\n", "a.md:1: names a path"),
 		one(machine, "a home elsewhere", "a.go", "package p\n// C:\\Us"+"ers\\me\n", "a.go:2: names a path"),
 		one(machine, "a checkout", "a.sh", "cd '/wo"+"rk/main'\n", "names a path"),
+		one(machine, "a worktree's pointer to its repository", ".git", "gitdir: /ho"+"me/me/vxtap/.git/worktrees/x\n", ""),
 		one(machine, "a part of an address", "a.md", "https://example.org/ho"+"me/x and ~/wo"+"rk/x and /run/vxtap\n", ""),
 
 		{

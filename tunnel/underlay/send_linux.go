@@ -100,7 +100,7 @@ const (
 	sendSlots = 64
 	// maxSegments is what every kernel with UDP_SEGMENT takes: 64 before
 	// Linux 6.9, where some counted the UDP header in; 128 since.
-	maxSegments = 63
+	maxSegments = tunnel.MaxRun - 1
 	// maxPieces is how many pieces the messages of one call may have.
 	maxPieces = sendSlots * 2 * maxSegments
 )
