@@ -18,10 +18,12 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"vxtap/lease"
 	"vxtap/lease/etcd"
 	"vxtap/tunnel/host"
+	"vxtap/tunnel/tap"
 )
 
 // phase is how far the daemon has come.
@@ -45,6 +47,9 @@ type daemon struct {
 	registry *lease.Registry
 
 	phase atomic.Value // phase
+	// deletions bounds how often the TAP is made anew for somebody who keeps
+	// deleting it.
+	deletions *rate.Limiter
 
 	mu      sync.RWMutex // guards segment
 	segment *segment     // nil while none stands
@@ -91,7 +96,8 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	d := &daemon{settings: s, log: log, started: time.Now(), uplink: uplink, vtep: s.publicIP}
+	d := &daemon{settings: s, log: log, started: time.Now(), uplink: uplink, vtep: s.publicIP,
+		deletions: rate.NewLimiter(rate.Every(10*time.Second), 5)}
 	d.phase.Store(phaseWaiting)
 	if !d.vtep.IsValid() {
 		d.vtep = uplink.Addr
@@ -206,6 +212,10 @@ func (d *daemon) runSegment(ctx context.Context, config lease.Config, made lease
 	d.phase.CompareAndSwap(phaseReady, phaseStarting) // until the next one stands, if there is one
 	d.setSegment(nil)
 	closed := s.close()
+	if errors.Is(err, tap.ErrDeleted) && d.deletions.Wait(ctx) == nil {
+		d.log.Warn("somebody deleted the device, starting afresh", "device", s.device)
+		err = &movedError{config: config}
+	}
 	if _, moved := errors.AsType[*movedError](err); moved {
 		if closed != nil {
 			d.log.Warn("the segment was not closed cleanly", "device", s.device, "error", closed)

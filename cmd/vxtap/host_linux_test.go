@@ -321,3 +321,12 @@ func (p *process) failure(h *testHost) string {
 	}
 	return plain[0]
 }
+
+func (h *testHost) macOf(device string) string {
+	h.Helper()
+	i, err := h.ns.Interface(device)
+	if err != nil {
+		h.Fatal(err)
+	}
+	return i.HardwareAddr.String()
+}

@@ -224,16 +224,22 @@ func routerMAC(device ether.MAC) ether.MAC {
 }
 
 func (s *segment) setUpHost(context.Context) error {
+	_, err := host.Apply(s.plan(s.log))
+	return err
+}
+
+// plan is what the host's kernel is to know of the segment.
+func (s *segment) plan(log *slog.Logger) host.Plan {
 	subnet := s.own.Load().Subnet
-	return host.Apply(host.Plan{
+	return host.Plan{
 		Device:    s.device,
 		MAC:       s.mac,
 		MTU:       s.mtu,
 		Addr:      netip.PrefixFrom(subnet.Addr(), subnet.Addr().BitLen()),
 		Network:   s.config.Network,
 		RouterMAC: routerMAC(s.mac),
-		Log:       s.log,
-	})
+		Log:       log,
+	}
 }
 
 func (s *segment) writeSubnetFile(context.Context) error {
@@ -260,19 +266,11 @@ func (s *segment) run(ctx context.Context) error {
 	g.Go(func() error { return s.hold(ctx) })
 	g.Go(func() error { report(ctx, s.log, s.news, s.view.Load); return nil })
 	g.Go(func() error { return s.admin.wait(ctx) })
+	g.Go(func() error { s.watchHost(ctx); return nil })
 	if s.whole != nil {
 		g.Go(func() error { return s.whole.Run(ctx) })
-		g.Go(func() error { s.hearChanges(ctx); return nil })
 	}
 	return g.Wait()
-}
-
-// hearChanges has the uplink's gates proven again when the host changes. It is no
-// reason to end if nobody tells of changes: they are proven while in use anyway.
-func (s *segment) hearChanges(ctx context.Context) {
-	if err := host.Changes(ctx, s.whole.Again); err != nil {
-		s.log.Warn("changes of the host are not heard of, a closed way for super-frames is noticed later", "error", err)
-	}
 }
 
 // publish hands a new state of all leases to the switch. From the first one on

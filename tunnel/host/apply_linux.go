@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -24,44 +26,107 @@ import (
 const txQueueLen = 4096
 
 // Apply makes the device, its address, the aggregate route and the router's
-// neighbour entry be as p says. The device must exist. Applied again with
-// another Addr, it moves what the first call set up; addresses outside
-// p.Network that somebody else put on the device stay.
+// neighbour entry be as p says, and returns the names of what was not: what
+// holds already is not touched, and nobody is told of a change that is none. The
+// device must exist. Applied again with another Addr, it moves what the first
+// call set up; addresses outside p.Network that somebody else put on the device
+// stay, and so do all other routes and neighbours.
 //
 // The order is such that no frame leaves with a wrong source: MAC and
 // settings before the device is up, the new address before the route that
 // names it, the old address last.
-func Apply(p Plan) error {
+func Apply(p Plan) (changed []string, err error) {
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
 	link, err := netlink.LinkByName(p.Device)
 	if err != nil {
-		return fmt.Errorf("look for device %s: %w", p.Device, err)
+		return nil, fmt.Errorf("look for device %s: %w", p.Device, err)
 	}
-	if err := checkRoute(p, link.Attrs().Index); err != nil {
-		return err
+	for _, s := range steps(p, link) {
+		holds, err := s.holds()
+		if err != nil {
+			return changed, err
+		}
+		if holds {
+			continue
+		}
+		if err := s.set(); err != nil {
+			return changed, fmt.Errorf("set %s of %s: %w", s.what, p.Device, err)
+		}
+		if !s.spare {
+			changed = append(changed, s.what)
+		}
 	}
-	if err := setLink(p, link); err != nil {
-		return fmt.Errorf("set up device %s: %w", p.Device, err)
-	}
-	refuseRouterAdvertisements(p)
+	return changed, nil
+}
 
-	addr := ipNet(p.Addr)
-	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: addr}); err != nil {
-		return fmt.Errorf("set address %s on %s: %w", p.Addr, p.Device, err)
+// step is one thing that a Plan asks of the kernel.
+type step struct {
+	what  string
+	holds func() (bool, error)
+	set   func() error
+	spare bool // it may fail, again and again, and that is no news
+}
+
+func steps(p Plan, link netlink.Link) []step {
+	a := link.Attrs()
+	mac := net.HardwareAddr(p.MAC[:])
+	know := func(holds bool) func() (bool, error) { return func() (bool, error) { return holds, nil } }
+	up := a.RawFlags&unix.IFF_UP != 0
+	return []step{
+		{what: "nobody else's route", holds: func() (bool, error) { return true, checkRoute(p, a.Index) }},
+		{what: "the MAC", holds: know(bytes.Equal(a.HardwareAddr, mac)), set: func() error { return netlink.LinkSetHardwareAddr(link, mac) }},
+		{what: "the MTU", holds: know(a.MTU == p.MTU), set: func() error { return netlink.LinkSetMTU(link, p.MTU) }},
+		{what: "the queue length", holds: know(a.TxQLen == txQueueLen), set: func() error { return netlink.LinkSetTxQLen(link, txQueueLen) }},
+		{what: "accept_ra", holds: know(refusesRouterAdvertisements(p.Device)), set: func() error { refuseRouterAdvertisements(p); return nil }, spare: true},
+		{what: "the address", holds: func() (bool, error) { return hasAddress(p, link) }, set: func() error {
+			return netlink.AddrReplace(link, &netlink.Addr{IPNet: ipNet(p.Addr)})
+		}},
+		{what: "the state up", holds: know(up), set: func() error { return netlink.LinkSetUp(link) }},
+		{what: "the queueing discipline", holds: know(up && isWithoutQueue(link)), set: func() error { dropQueueingDiscipline(p, link); return nil }, spare: true},
+		{what: "the gateway's neighbour", holds: func() (bool, error) { return hasNeighbour(routerNeighbour(p, link)) }, set: func() error {
+			return netlink.NeighSet(routerNeighbour(p, link))
+		}},
+		{what: "the route", holds: func() (bool, error) { return hasRoute(aggregateRoute(p, link)) }, set: func() error {
+			return netlink.RouteReplace(aggregateRoute(p, link))
+		}},
+		{what: "the addresses of other subnets", holds: func() (bool, error) {
+			others, err := otherAddrs(p, link)
+			return len(others) == 0, err
+		}, set: func() error { return removeOtherAddrs(p, link) }},
 	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("bring %s up: %w", p.Device, err)
+}
+
+func hasAddress(p Plan, link netlink.Link) (bool, error) {
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
+	if err != nil {
+		return false, fmt.Errorf("list addresses of %s: %w", p.Device, err)
 	}
-	dropQueueingDiscipline(p, link)
-	if err := netlink.NeighSet(routerNeighbour(p, link)); err != nil {
-		return fmt.Errorf("set neighbour %s on %s: %w", Gateway, p.Device, err)
+	want := ipNet(p.Addr).String()
+	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.IPNet.String() == want }), nil
+}
+
+func hasNeighbour(want *netlink.Neigh) (bool, error) {
+	all, err := dump(func() ([]netlink.Neigh, error) { return netlink.NeighList(want.LinkIndex, netlink.FAMILY_V4) })
+	if err != nil {
+		return false, fmt.Errorf("list neighbours: %w", err)
 	}
-	if err := netlink.RouteReplace(aggregateRoute(p, link)); err != nil {
-		return fmt.Errorf("set route %s via %s on %s: %w", p.Network, Gateway, p.Device, err)
+	return slices.ContainsFunc(all, func(n netlink.Neigh) bool {
+		return n.IP.Equal(want.IP) && n.State == want.State && bytes.Equal(n.HardwareAddr, want.HardwareAddr)
+	}), nil
+}
+
+func hasRoute(want *netlink.Route) (bool, error) {
+	routes, err := dump(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, want, netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST)
+	})
+	if err != nil {
+		return false, fmt.Errorf("list routes: %w", err)
 	}
-	return removeOtherAddrs(p, link)
+	return slices.ContainsFunc(routes, func(r netlink.Route) bool {
+		return r.Gw.Equal(want.Gw) && r.Src.Equal(want.Src) && r.Flags&want.Flags == want.Flags && r.Priority == 0
+	}), nil
 }
 
 // checkRoute refuses to take over another device's route for the overlay,
@@ -87,21 +152,6 @@ func checkRoute(p Plan, index int) error {
 	return nil
 }
 
-func setLink(p Plan, link netlink.Link) error {
-	if mac := net.HardwareAddr(p.MAC[:]); !bytes.Equal(link.Attrs().HardwareAddr, mac) {
-		if err := netlink.LinkSetHardwareAddr(link, mac); err != nil {
-			return fmt.Errorf("set MAC %s: %w", p.MAC, err)
-		}
-	}
-	if err := netlink.LinkSetMTU(link, p.MTU); err != nil {
-		return fmt.Errorf("set MTU %d: %w", p.MTU, err)
-	}
-	if err := netlink.LinkSetTxQLen(link, txQueueLen); err != nil {
-		return fmt.Errorf("set queue length %d: %w", txQueueLen, err)
-	}
-	return nil
-}
-
 // dropQueueingDiscipline takes the queue before the TAP's own away: a TAP never
 // says that it is full, so that nothing is ever queued there, and each frame
 // pays for its locks. Best effort: it is speed and nothing else, and a kernel
@@ -114,6 +164,20 @@ func dropQueueingDiscipline(p Plan, link netlink.Link) {
 	if err != nil {
 		p.Log.Debug("the device keeps its queueing discipline", "device", p.Device, "error", err)
 	}
+}
+
+// isWithoutQueue is true as well where that cannot be known. The kernel lists no
+// queueing discipline for noqueue.
+func isWithoutQueue(link netlink.Link) bool {
+	all, err := dump(func() ([]netlink.Qdisc, error) { return netlink.QdiscList(link) })
+	return err != nil || !slices.ContainsFunc(all, func(q netlink.Qdisc) bool { return q.Attrs().Parent == netlink.HANDLE_ROOT })
+}
+
+// refusesRouterAdvertisements is true as well where there is no IPv6, or no such
+// file to be read.
+func refusesRouterAdvertisements(device string) bool {
+	b, err := os.ReadFile(filepath.Join("/proc/sys/net/ipv6/conf", device, "accept_ra"))
+	return err != nil || strings.TrimSpace(string(b)) == "0"
 }
 
 // refuseRouterAdvertisements keeps the host from taking an IPv6 address and
@@ -152,20 +216,26 @@ func aggregateRoute(p Plan, link netlink.Link) *netlink.Route {
 // removeOtherAddrs takes the addresses of earlier subnets off the device; as
 // sources they would earn answers that go to the subnet's next owner.
 func removeOtherAddrs(p Plan, link netlink.Link) error {
+	others, err := otherAddrs(p, link)
+	for _, a := range others {
+		if err := netlink.AddrDel(link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("remove address %s: %w", a.IPNet, err)
+		}
+	}
+	return err
+}
+
+// otherAddrs returns the device's addresses in the overlay that are not ours.
+func otherAddrs(p Plan, link netlink.Link) ([]netlink.Addr, error) {
 	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
 	if err != nil {
-		return fmt.Errorf("list addresses of %s: %w", p.Device, err)
+		return nil, fmt.Errorf("list addresses of %s: %w", p.Device, err)
 	}
-	for _, a := range addrs {
+	want := ipNet(p.Addr).String()
+	return slices.DeleteFunc(addrs, func(a netlink.Addr) bool {
 		ip, ok := netip.AddrFromSlice(a.IP.To4())
-		if !ok || !p.Network.Contains(ip) || ip == p.Addr.Addr() {
-			continue
-		}
-		if err := netlink.AddrDel(link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			return fmt.Errorf("remove address %s from %s: %w", ip, p.Device, err)
-		}
-	}
-	return nil
+		return !ok || !p.Network.Contains(ip) || a.IPNet.String() == want
+	}), nil
 }
 
 // TXDropped returns how many frames the kernel had for the device and dropped,

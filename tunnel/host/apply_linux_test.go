@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -26,6 +27,14 @@ func plan(device, subnet string) Plan {
 		Network:   netip.MustParsePrefix("10.5.0.0/16"),
 		RouterMAC: ether.MAC{0x02, 0, 0, 0, 0, 2},
 	}
+}
+
+// apply returns what had to be set.
+func apply(t *testing.T, p Plan) []string {
+	t.Helper()
+	changed, err := Apply(p)
+	must(t, err)
+	return changed
 }
 
 // state is what Apply is to leave in the kernel, as text.
@@ -74,7 +83,7 @@ func rootQdisc(t *testing.T, device string) string {
 func TestApply(t *testing.T) {
 	inNamespace(t, func() {
 		addTAP(t, "flannel.1")
-		must(t, Apply(plan("flannel.1", "10.5.72.0/24")))
+		apply(t, plan("flannel.1", "10.5.72.0/24"))
 		want := []string{
 			"link 02:00:00:00:00:01 mtu 1450 qlen 4096 up true",
 			"address 10.5.72.0/32 scope 0",
@@ -98,10 +107,10 @@ func TestApplyAgain(t *testing.T) {
 		link := addTAP(t, "flannel.1")
 		foreign, err := netlink.ParseAddr("198.51.100.1/32")
 		must(t, err)
-		must(t, Apply(plan("flannel.1", "10.5.72.0/24")))
+		apply(t, plan("flannel.1", "10.5.72.0/24"))
 		must(t, netlink.AddrAdd(link, foreign))
-		must(t, Apply(plan("flannel.1", "10.5.72.0/24")))
-		must(t, Apply(plan("flannel.1", "10.5.9.0/24")))
+		apply(t, plan("flannel.1", "10.5.72.0/24"))
+		apply(t, plan("flannel.1", "10.5.9.0/24"))
 		want := []string{
 			"link 02:00:00:00:00:01 mtu 1450 qlen 4096 up true",
 			"address 198.51.100.1/32 scope 0",
@@ -113,6 +122,77 @@ func TestApplyAgain(t *testing.T) {
 			t.Errorf("after the subnet changed (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// Whatever somebody takes away is set again, that and nothing else; what holds is
+// not touched, so that nobody hears of it, and what others have put there stays.
+func TestApplyMends(t *testing.T) {
+	tests := []struct {
+		name string
+		do   func(t *testing.T, l netlink.Link)
+		want []string
+	}{
+		{"nothing", func(*testing.T, netlink.Link) {}, nil},
+		{"the route deleted", func(t *testing.T, l netlink.Link) {
+			must(t, netlink.RouteDel(aggregateRoute(plan("flannel.1", "10.5.72.0/24"), l)))
+		}, []string{"the route"}},
+		{"the route replaced", func(t *testing.T, l netlink.Link) {
+			r := aggregateRoute(plan("flannel.1", "10.5.72.0/24"), l)
+			r.Src, r.Gw, r.Flags, r.Scope = nil, nil, 0, netlink.SCOPE_LINK
+			must(t, netlink.RouteReplace(r))
+		}, []string{"the route"}},
+		{"the neighbour deleted", func(t *testing.T, l netlink.Link) {
+			must(t, netlink.NeighDel(routerNeighbour(plan("flannel.1", "10.5.72.0/24"), l)))
+		}, []string{"the gateway's neighbour"}},
+		{"the neighbour changed", func(t *testing.T, l netlink.Link) {
+			n := routerNeighbour(plan("flannel.1", "10.5.72.0/24"), l)
+			n.HardwareAddr = net.HardwareAddr{2, 9, 9, 9, 9, 9}
+			must(t, netlink.NeighSet(n))
+		}, []string{"the gateway's neighbour"}},
+		{"the address deleted", func(t *testing.T, l netlink.Link) {
+			must(t, netlink.AddrDel(l, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("10.5.72.0/32"))}))
+		}, []string{"the address", "the gateway's neighbour", "the route"}},
+		{"an address of another subnet", func(t *testing.T, l netlink.Link) {
+			must(t, netlink.AddrAdd(l, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("10.5.9.0/32"))}))
+		}, []string{"the addresses of other subnets"}},
+		{"taken down", func(t *testing.T, l netlink.Link) { must(t, netlink.LinkSetDown(l)) }, []string{"the state up", "the gateway's neighbour", "the route"}},
+		{"another MTU", func(t *testing.T, l netlink.Link) { must(t, netlink.LinkSetMTU(l, 1400)) }, []string{"the MTU"}},
+		{"another MAC", func(t *testing.T, l netlink.Link) {
+			must(t, netlink.LinkSetHardwareAddr(l, net.HardwareAddr{2, 9, 9, 9, 9, 9}))
+		}, []string{"the MAC", "the gateway's neighbour"}},
+		{"another queue length", func(t *testing.T, l netlink.Link) { must(t, netlink.LinkSetTxQLen(l, 10)) }, []string{"the queue length"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inNamespace(t, func() {
+				lendTAP(t, "flannel.1")
+				p := plan("flannel.1", "10.5.72.0/24")
+				apply(t, p)
+				link, err := netlink.LinkByName("flannel.1")
+				must(t, err)
+				must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(netip.MustParsePrefix("198.51.100.0/24")), Scope: netlink.SCOPE_LINK}))
+				must(t, netlink.NeighAdd(&netlink.Neigh{LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT, IP: net.IPv4(198, 51, 100, 1), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9}}))
+				before := state(t, "flannel.1")
+				tt.do(t, link)
+				if diff := cmp.Diff(tt.want, apply(t, p)); diff != "" {
+					t.Errorf("what was set (-want +got):\n%s", diff)
+				}
+				// The kernel itself takes all neighbours away, and mostly all routes,
+				// with the state up, with the last address and with the MAC.
+				if len(tt.want) < 2 {
+					if diff := cmp.Diff(before, state(t, "flannel.1"), cmpopts.SortSlices(func(a, b string) bool { return a < b })); diff != "" {
+						t.Errorf("afterwards (-want +got):\n%s", diff)
+					}
+				}
+				if kind := rootQdisc(t, "flannel.1"); kind != "noqueue" {
+					t.Errorf("queueing discipline %q, want noqueue", kind)
+				}
+				if again := apply(t, p); again != nil {
+					t.Errorf("set a second time: %v", again)
+				}
+			})
+		})
+	}
 }
 
 func TestApplyRefusesToTakeOverARoute(t *testing.T) {
@@ -136,7 +216,7 @@ func TestApplyRefusesToTakeOverARoute(t *testing.T) {
 				must(t, netlink.RouteAdd(&tt.other))
 				addTAP(t, "flannel.1")
 				before := state(t, "flannel.1")
-				err := Apply(plan("flannel.1", "10.5.72.0/24"))
+				_, err := Apply(plan("flannel.1", "10.5.72.0/24"))
 				if err == nil || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("got error %v, want %q", err, tt.want)
 				}
@@ -150,7 +230,7 @@ func TestApplyRefusesToTakeOverARoute(t *testing.T) {
 
 func TestApplyWithoutDevice(t *testing.T) {
 	inNamespace(t, func() {
-		if err := Apply(plan("flannel.1", "10.5.72.0/24")); err == nil || !strings.Contains(err.Error(), "flannel.1") {
+		if _, err := Apply(plan("flannel.1", "10.5.72.0/24")); err == nil || !strings.Contains(err.Error(), "flannel.1") {
 			t.Errorf("got error %v, want one that names flannel.1", err)
 		}
 	})
@@ -161,7 +241,7 @@ func TestApplyWithoutDevice(t *testing.T) {
 func TestTXDroppedCountsFullQueue(t *testing.T) {
 	inNamespace(t, func() {
 		openTAP(t, "flannel.1")
-		must(t, Apply(plan("flannel.1", "10.5.72.0/24")))
+		apply(t, plan("flannel.1", "10.5.72.0/24"))
 		link, err := netlink.LinkByName("flannel.1")
 		must(t, err)
 		must(t, netlink.LinkSetTxQLen(link, 4))

@@ -4,10 +4,13 @@ package host
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
@@ -16,18 +19,23 @@ import (
 const nftablesGroup = 7
 
 // Changes calls changed each time that the host's links, addresses, IPv4
-// routes, routing rules or nftables rules have changed, until ctx ends; then it
-// returns nil. Calls come one at a time. What it was told by is not said, and
-// rules of iptables' old kind cannot be seen at all: whoever depends on
-// something looks for itself, and looks now and then without being told.
-func Changes(ctx context.Context, changed func()) error {
+// routes, routing rules or nftables rules, or the device's neighbours, have
+// changed, until ctx ends; then it returns nil. Calls come one at a time, and one
+// may stand for many changes. Rules of iptables' old kind cannot be seen at all:
+// whoever depends on something looks for itself, and looks now and then without
+// being told.
+func Changes(ctx context.Context, device string, changed func(Change)) error {
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		return fmt.Errorf("look for device %s: %w", device, err)
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	events := make(chan struct{}, 1)
+	events := [...]chan struct{}{Neighbour: make(chan struct{}, 1), Elsewhere: make(chan struct{}, 1)}
 	for _, s := range []struct {
 		protocol int
 		groups   []int
 	}{
-		{unix.NETLINK_ROUTE, []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF}},
+		{unix.NETLINK_ROUTE, []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_NEIGH}},
 		{unix.NETLINK_NETFILTER, []int{nftablesGroup}},
 	} {
 		f, err := subscribe(s.protocol, s.groups)
@@ -37,19 +45,53 @@ func Changes(ctx context.Context, changed func()) error {
 			}
 			return err
 		}
-		g.Go(func() error { return follow(ctx, f, events) })
+		g.Go(func() error {
+			return follow(ctx, f, func(b []byte) {
+				c, ok := changeOf(b, link.Attrs().Index)
+				if !ok {
+					return
+				}
+				select {
+				case events[c] <- struct{}{}:
+				default: // one is pending
+				}
+			})
+		})
 	}
 	g.Go(func() error {
 		for {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-events:
-				changed()
+			case <-events[Neighbour]:
+				changed(Neighbour)
+			case <-events[Elsewhere]:
+				changed(Elsewhere)
 			}
 		}
 	})
 	return g.Wait()
+}
+
+// changeOf returns what b, one read of a netlink socket, tells of; false for the
+// neighbours of other devices, which come and go all day. What cannot be read is
+// a change of something.
+func changeOf(b []byte, device int) (Change, bool) {
+	messages, err := syscall.ParseNetlinkMessage(b)
+	if err != nil || len(messages) == 0 {
+		return Elsewhere, true
+	}
+	c, ok := Elsewhere, false
+	for _, m := range messages {
+		if m.Header.Type != unix.RTM_NEWNEIGH && m.Header.Type != unix.RTM_DELNEIGH {
+			return Elsewhere, true
+		}
+		const index = 4 // of ndm_ifindex in struct ndmsg
+		if len(m.Data) >= index+4 && int(binary.NativeEndian.Uint32(m.Data[index:])) == device {
+			c, ok = Neighbour, true
+		}
+	}
+	return c, ok
 }
 
 // subscribe opens a netlink socket that the runtime's poller waits for.
@@ -71,22 +113,20 @@ func subscribe(protocol int, groups []int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "netlink"), nil
 }
 
-// follow puts an event on the channel for whatever f brings, lost messages
-// included, and closes f when ctx ends.
-func follow(ctx context.Context, f *os.File, events chan<- struct{}) error {
+// follow calls heard for whatever f brings, with nothing for lost messages, and
+// closes f when ctx ends.
+func follow(ctx context.Context, f *os.File, heard func([]byte)) error {
 	defer f.Close()
 	defer context.AfterFunc(ctx, func() { f.Close() })()
 	b := make([]byte, 1<<16)
 	for {
-		if _, err := f.Read(b); err != nil && !errors.Is(err, unix.ENOBUFS) {
+		n, err := f.Read(b)
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			if ctx.Err() != nil {
 				return nil //nolint:nilerr // that is why it was closed
 			}
 			return fmt.Errorf("read netlink: %w", err)
 		}
-		select {
-		case events <- struct{}{}:
-		default: // one is pending
-		}
+		heard(b[:max(n, 0)])
 	}
 }

@@ -4,6 +4,7 @@ package host
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -19,6 +20,9 @@ func TestChanges(t *testing.T) {
 		must(t, err)
 		defer h.Close()
 		link := addLink(t, &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "peer0"})
+		other, err := h.LinkByName("peer0")
+		must(t, err)
+		must(t, h.LinkSetUp(other))
 		addr, err := netlink.ParseAddr("192.0.2.1/24")
 		must(t, err)
 		rule := netlink.NewRule()
@@ -26,38 +30,51 @@ func TestChanges(t *testing.T) {
 		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(netip.MustParsePrefix("198.51.100.0/24"))}
 
 		ctx, cancel := context.WithCancel(t.Context())
-		heard := make(chan struct{}, 100)
+		heard := make(chan Change, 100)
 		go func() {
 			defer cancel()
 			awaitQuiet(heard, 300*time.Millisecond) // what came with the link
 			for _, change := range []struct {
 				name string
 				make func() error
+				want Change
 			}{
-				{"a link goes up", func() error { return h.LinkSetUp(link) }},
-				{"an address", func() error { return h.AddrAdd(link, addr) }},
-				{"a route", func() error { return h.RouteAdd(route) }},
-				{"a rule", func() error { return h.RuleAdd(rule) }},
+				{"a link goes up", func() error { return h.LinkSetUp(link) }, Elsewhere},
+				{"an address", func() error { return h.AddrAdd(link, addr) }, Elsewhere},
+				{"a route", func() error { return h.RouteAdd(route) }, Elsewhere},
+				{"a rule", func() error { return h.RuleAdd(rule) }, Elsewhere},
+				{"a neighbour", func() error { return h.NeighAdd(neighbour(link)) }, Neighbour},
 			} {
 				if err := change.make(); err != nil {
 					t.Errorf("%s: %v", change.name, err)
 				}
 				select {
-				case <-heard:
+				case got := <-heard:
+					if got != change.want {
+						t.Errorf("%s: got %d, want %d", change.name, got, change.want)
+					}
 				case <-time.After(5 * time.Second):
 					t.Errorf("%s was not heard of", change.name)
 				}
 				awaitQuiet(heard, 100*time.Millisecond)
 			}
+			if err := h.NeighAdd(neighbour(other)); err != nil {
+				t.Error(err)
+			}
+			select {
+			case <-heard:
+				t.Error("a neighbour of another device was heard of")
+			case <-time.After(200 * time.Millisecond):
+			}
 		}()
-		if err := Changes(ctx, func() { heard <- struct{}{} }); err != nil {
+		if err := Changes(ctx, "eth0", func(c Change) { heard <- c }); err != nil {
 			t.Errorf("Changes: %v", err)
 		}
 	})
 }
 
 // awaitQuiet takes what is heard until nothing was for a while.
-func awaitQuiet(heard <-chan struct{}, quiet time.Duration) {
+func awaitQuiet(heard <-chan Change, quiet time.Duration) {
 	for {
 		select {
 		case <-heard:
@@ -65,4 +82,20 @@ func awaitQuiet(heard <-chan struct{}, quiet time.Duration) {
 			return
 		}
 	}
+}
+
+// neighbour is one of a link.
+func neighbour(l netlink.Link) *netlink.Neigh {
+	return &netlink.Neigh{LinkIndex: l.Attrs().Index, State: netlink.NUD_PERMANENT, IP: net.IPv4(192, 0, 2, 9), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9}}
+}
+
+// Whatever a netlink socket brings is taken: an event too many does no harm.
+func FuzzChangeOf(f *testing.F) {
+	f.Add(make([]byte, 16), 3)
+	f.Add([]byte{24, 0, 0, 0, 28, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0}, 3)
+	f.Fuzz(func(t *testing.T, b []byte, device int) {
+		if c, _ := changeOf(b, device); c != Neighbour && c != Elsewhere {
+			t.Errorf("change %d", c)
+		}
+	})
 }

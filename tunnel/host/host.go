@@ -50,6 +50,16 @@ type Uplink struct {
 	Addr  netip.Addr // the IPv4 address that our datagrams leave from: PublicIP where the interface has it
 }
 
+// Change is what kind of change of the host was heard of.
+type Change int
+
+const (
+	// Neighbour is one of the tunnel device's own neighbours.
+	Neighbour Change = iota
+	// Elsewhere is all else, and what was missed.
+	Elsewhere
+)
+
 // Plan is how the tunnel's device is to be set up.
 type Plan struct {
 	Device    string

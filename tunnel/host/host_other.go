@@ -27,13 +27,13 @@ func FindUplink(Choice) (Uplink, error) { return Uplink{}, unsupported() }
 func CheckFree(device string, port uint16, local netip.Addr) error { return unsupported() }
 
 // Apply reports that this platform is not supported yet.
-func Apply(Plan) error { return unsupported() }
+func Apply(Plan) (changed []string, err error) { return nil, unsupported() }
 
 // AdmitUplink reports that this platform is not supported yet.
 func AdmitUplink(device string) (changed bool, err error) { return false, unsupported() }
 
 // Changes reports that this platform is not supported yet.
-func Changes(context.Context, func()) error { return unsupported() }
+func Changes(context.Context, string, func(Change)) error { return unsupported() }
 
 // TXDropped reports that this platform is not supported yet.
 func TXDropped(device string) (uint64, error) { return 0, unsupported() }

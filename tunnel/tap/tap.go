@@ -36,6 +36,9 @@ type Device struct {
 	offloads func() []string
 }
 
+// ErrDeleted is what a read returns after somebody deleted the device.
+var ErrDeleted = errors.New("somebody deleted the TAP")
+
 // Queue is one queue of a Device.
 type Queue interface {
 	tunnel.Port

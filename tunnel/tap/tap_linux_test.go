@@ -294,8 +294,8 @@ func TestDeletedDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 		var h virtio.Header
-		if _, err := d.ReadFrame(make([]byte, 1<<16), &h, false); !errors.Is(err, unix.EBADFD) {
-			t.Errorf("a look: got %v, want %v", err, unix.EBADFD)
+		if _, err := d.ReadFrame(make([]byte, 1<<16), &h, false); !errors.Is(err, ErrDeleted) {
+			t.Errorf("a look: got %v, want %v", err, ErrDeleted)
 		}
 		if _, err := d.ReadFrame(make([]byte, 1<<16), &h, true); err == nil {
 			t.Error("a read that waits finds nothing wrong")

@@ -74,7 +74,7 @@ func (v *vnet) ReadFrame(b []byte, h *virtio.Header, wait bool) (int, error) {
 		case errno == 0 || errno == unix.EINTR:
 			// Nothing that a frame could be made of: look again.
 		case errno == unix.EBADFD:
-			return 0, errDeleted
+			return 0, ErrDeleted
 		case errno != unix.EAGAIN:
 			return 0, fmt.Errorf("read TAP: %w", errno)
 		case !wait:
@@ -86,9 +86,6 @@ func (v *vnet) ReadFrame(b []byte, h *virtio.Header, wait bool) (int, error) {
 		}
 	}
 }
-
-// errDeleted is what a TAP says after somebody deleted it.
-var errDeleted = fmt.Errorf("somebody deleted the TAP, start again to get a new one: %w", unix.EBADFD)
 
 // WriteFrame implements tunnel.Port.
 func (v *vnet) WriteFrame(h virtio.Header, head []byte, payloads [][]byte) error {

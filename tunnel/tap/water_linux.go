@@ -69,7 +69,7 @@ func lookWater(fd int, b []byte) (int, error) {
 		case unix.EAGAIN:
 			return 0, tunnel.ErrEmpty
 		case unix.EBADFD:
-			return 0, errDeleted
+			return 0, ErrDeleted
 		default:
 			return 0, fmt.Errorf("read TAP: %w", errno)
 		}
