@@ -96,10 +96,11 @@ const (
 )
 
 // defaultQueues returns how many queues a host with so many cores has use for:
-// one for two cores, since a lane is one busy thread and whoever sends and
-// receives wants processors too; not more than eight, beyond which nothing was
-// ever measured here.
-func defaultQueues(cores int) int { return min(max(cores/2, 1), maxDefaultQueues) }
+// half as many, since a lane is one busy thread and whoever sends and receives
+// wants processors too. Two cores have two nevertheless, which is a tenth more
+// for four streams (docs/performance.md); and nobody has more than eight, beyond
+// which nothing was ever measured here.
+func defaultQueues(cores int) int { return min(max(cores/2, min(cores, 2)), maxDefaultQueues) }
 
 const (
 	maxDefaultQueues = 8

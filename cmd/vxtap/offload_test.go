@@ -41,7 +41,7 @@ func TestParseOffloads(t *testing.T) {
 }
 
 func TestDefaultQueues(t *testing.T) {
-	for cores, want := range map[int]int{1: 1, 2: 1, 3: 1, 4: 2, 16: 8, 128: 8} {
+	for cores, want := range map[int]int{1: 1, 2: 2, 3: 2, 4: 2, 6: 3, 16: 8, 128: 8} {
 		if got := defaultQueues(cores); got != want {
 			t.Errorf("%d cores: %d queues, want %d", cores, got, want)
 		}
