@@ -28,6 +28,7 @@
 //	server.go    the HTTP server behind both
 //	metrics.go   the same numbers for Prometheus
 //	show.go      vxtap status
+//	docker.go    vxtap docker-opts
 //	log.go       the log, and the version
 package main
 
