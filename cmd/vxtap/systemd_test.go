@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,11 +17,34 @@ import (
 // told is a systemd that notes what it hears.
 type told struct {
 	supervised
+	log strings.Builder
+
+	mu    sync.Mutex
 	heard []string
 	fault error
 	does  string
-	log   strings.Builder
 }
+
+// let changes what the daemon is like.
+func (w *told) let(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *told) alive() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fault
+}
+
+func (w *told) line() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.does
+}
+
+func (w *told) send(s string) { w.let(func() { w.heard = append(w.heard, s) }) }
 
 func supervise(t *testing.T, limit time.Duration, f func(*told)) {
 	t.Helper()
@@ -28,9 +52,9 @@ func supervise(t *testing.T, limit time.Duration, f func(*told)) {
 		w := &told{does: "starting"}
 		w.supervised = supervised{
 			limit: limit,
-			alive: func() error { return w.fault },
-			line:  func() string { return w.does },
-			send:  func(s string) { w.heard = append(w.heard, s) },
+			alive: w.alive,
+			line:  w.line,
+			send:  w.send,
 			log:   slog.New(slog.NewTextHandler(&w.log, nil)),
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -45,7 +69,7 @@ func supervise(t *testing.T, limit time.Duration, f func(*told)) {
 
 // during returns what is heard while d passes.
 func (w *told) during(d time.Duration) []string {
-	w.heard = nil
+	w.let(func() { w.heard = nil })
 	time.Sleep(d)
 	synctest.Wait()
 	return w.heard
@@ -63,14 +87,14 @@ func TestWatchdogIsFedInTime(t *testing.T) {
 func TestWatchdogStarvesWhileSomethingHangs(t *testing.T) {
 	supervise(t, time.Minute, func(w *told) {
 		w.during(time.Minute + time.Second)
-		w.fault = errors.New("lane 1 of 1\ndoes not turn")
+		w.let(func() { w.fault = errors.New("lane 1 of 1\ndoes not turn") })
 		if got, want := w.during(5*time.Minute), []string{"STATUS=hangs: lane 1 of 1; does not turn"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		if n := strings.Count(w.log.String(), "something hangs"); n != 1 {
 			t.Errorf("got %d lines in the log, want 1: %s", n, w.log.String())
 		}
-		w.fault = nil
+		w.let(func() { w.fault = nil })
 		if got, want := w.during(15*time.Second), []string{"WATCHDOG=1", "STATUS=starting"}; !slices.Equal(got, want) {
 			t.Errorf("got %q when it goes on, want %q", got, want)
 		}
@@ -85,7 +109,7 @@ func TestSystemdHearsWhatTheDaemonDoes(t *testing.T) {
 		if got := w.during(time.Hour); len(got) > 0 {
 			t.Errorf("got %q while nothing changes", got)
 		}
-		w.does = "forwarding"
+		w.let(func() { w.does = "forwarding" })
 		if got, want := w.during(2*time.Second), []string{"STATUS=forwarding"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
