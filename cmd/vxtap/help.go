@@ -39,18 +39,32 @@ const helpWidth = 100
 // variable beside every flag.
 func printHelp(app *cli.App, cmd *cli.Command) error {
 	var b strings.Builder
-	if cmd != nil && cmd.Name == "status" {
-		b.WriteString(statusHelp)
+	if text := commandHelp(cmd); text != "" {
+		b.WriteString(text)
 		writeFlags(&b, cmd.Flags)
 	} else {
 		b.WriteString(daemonHelp)
 		for _, c := range app.Commands {
-			fmt.Fprintf(&b, "  %-10s%s\n", c.Name, c.Usage)
+			fmt.Fprintf(&b, "  %-13s%s\n", c.Name, c.Usage)
 		}
 		writeFlags(&b, app.Flags)
 	}
 	_, err := fmt.Fprint(app.Writer, b.String())
 	return err
+}
+
+// commandHelp returns what the help of cmd begins with, "" if cmd is nil or has
+// none of its own.
+func commandHelp(cmd *cli.Command) string {
+	switch {
+	case cmd == nil:
+		return ""
+	case cmd.Name == "status":
+		return statusHelp
+	case cmd.Name == "docker-opts":
+		return dockerOptsHelp
+	}
+	return ""
 }
 
 func writeFlags(b *strings.Builder, flags []cli.Flag) {
