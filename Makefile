@@ -111,10 +111,12 @@ fuzz-seeds: ## run the seeds of every fuzz target, once
 
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (10s) each
+	@# Inputs of a kilobyte would be made smaller for a minute each, and not a new
+	@# one be tried meanwhile.
 	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ { names = names " " $$1 } /^ok/ { n = split(names, a, " "); for (i = 1; i <= n; i++) print $$2, a[i]; names = "" }' | \
 	while read -r package target; do \
 		echo "== $$package $$target"; \
-		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$package; \
 	done
 
 .PHONY: cover

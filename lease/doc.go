@@ -13,6 +13,7 @@
 //	lease.go      a lease, a snapshot of all of them, what was left out and why
 //	peers.go      which leases of a snapshot are peers that frames may go to
 //	subnetenv.go  subnet.env, the file that container runtimes read
+//	memory.go     what was last known, for when the store is away; memoryfile.go on disk
 //	store.go      what the package asks of a key-value store
 //	registry.go   the Registry: config, status; contact.go whether the store answers
 //	acquire.go    getting a lease; allocate.go chooses the subnet

@@ -33,7 +33,7 @@ var optionName = regexp.MustCompile(`^DOCKER_OPT_[A-Za-z0-9_]*$`)
 // that is not there for an empty one: Docker would start on a network of its
 // own, and nobody would know why.
 func (o DockerOptions) ReadFile(path string) (text string, e SubnetEnv, err error) {
-	b, err := readRegular(path)
+	b, err := readRegular(path, maxSubnetEnv)
 	if err != nil {
 		return "", e, fmt.Errorf("read subnet file: %w", err)
 	}

@@ -62,6 +62,9 @@ type Registry struct {
 	granted  GrantID   // the last grant made here that a key is attached to
 	expires  time.Time // of the lease in Keep's care
 	conflict string
+	// The config as it was last read, for Memory.
+	lastConfig      Config
+	lastConfigValue []byte
 }
 
 // New returns a Registry over store, which stays the caller's to close.
@@ -122,7 +125,7 @@ func (r *Registry) config(ctx context.Context) (Config, error) {
 		}
 		for _, p := range l.Pairs {
 			if p.Key == configKey {
-				return ParseConfig(p.Value)
+				return r.readConfig(p.Value)
 			}
 		}
 		if said.due("") {
@@ -132,6 +135,17 @@ func (r *Registry) config(ctx context.Context) (Config, error) {
 			return Config{}, err
 		}
 	}
+}
+
+func (r *Registry) readConfig(value []byte) (Config, error) {
+	c, err := ParseConfig(value)
+	if err != nil {
+		return Config{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lastConfig, r.lastConfigValue = c, value
+	return c, nil
 }
 
 // Own returns the lease that this host holds already, the first in key order

@@ -15,12 +15,12 @@ import (
 // readFlags opens a file to read, and waits for nobody if it is a FIFO.
 const readFlags = os.O_RDONLY | syscall.O_NONBLOCK
 
-// replaceFile writes the file at path, mode 0644, at once and for good: it is
+// replaceFile writes the file at path with mode, at once and for good: it is
 // on the disk before it has its name. renameio.WriteFile would keep the mode of
 // a file that is there already, whoever gave it.
-func replaceFile(path string, b []byte) error {
+func replaceFile(path string, b []byte, mode os.FileMode) error {
 	f, err := renameio.NewPendingFile(path,
-		renameio.WithStaticPermissions(0o644),
+		renameio.WithStaticPermissions(mode),
 		renameio.WithTempDir(filepath.Dir(path)))
 	if err != nil {
 		return err

@@ -9,4 +9,4 @@ const readFlags = os.O_RDONLY
 
 // replaceFile writes the file at path. Windows has no atomic replacement of a
 // file that somebody has open.
-func replaceFile(path string, b []byte) error { return os.WriteFile(path, b, 0o644) }
+func replaceFile(path string, b []byte, mode os.FileMode) error { return os.WriteFile(path, b, mode) }

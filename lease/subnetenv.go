@@ -77,7 +77,7 @@ func writeWhole(path, text string) error {
 			return err
 		}
 	}
-	return replaceFile(path, []byte(text))
+	return replaceFile(path, []byte(text), 0o644)
 }
 
 // followFile returns the path of the regular file that path names or links to.
@@ -114,7 +114,7 @@ const maxSubnetEnv = 64 << 10
 // ReadSubnetEnv reads the file at path. Fields that do not parse are zero, and
 // named in the error: what can be read is returned beside it.
 func ReadSubnetEnv(path string) (SubnetEnv, error) {
-	b, err := readRegular(path)
+	b, err := readRegular(path, maxSubnetEnv)
 	if err != nil {
 		return SubnetEnv{}, fmt.Errorf("read subnet file: %w", err)
 	}
@@ -125,10 +125,10 @@ func ReadSubnetEnv(path string) (SubnetEnv, error) {
 	return e, nil
 }
 
-// readRegular reads a little more than maxSubnetEnv of the file at path. Opening
+// readRegular reads at most one byte more than most of the file at path. Opening
 // a FIFO waits for a writer, and opening a device may do anything, so both are
 // refused before; and once more after, for what was put there in between.
-func readRegular(path string) ([]byte, error) {
+func readRegular(path string, most int64) ([]byte, error) {
 	target, err := followFile(path)
 	if err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func readRegular(path string) ([]byte, error) {
 	if err := checkRegular(path, fi); err != nil {
 		return nil, err
 	}
-	return io.ReadAll(io.LimitReader(f, maxSubnetEnv+1))
+	return io.ReadAll(io.LimitReader(f, most+1))
 }
 
 // ParseSubnetEnv reads the contents of a subnet.env. It takes what a shell
