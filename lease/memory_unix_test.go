@@ -6,7 +6,6 @@ package lease
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -30,7 +29,9 @@ func TestMemoryFileOutlivesKill(t *testing.T) {
 			})
 		}
 		for {
-			fmt.Print(".")
+			if _, err := os.Stdout.WriteString("."); err != nil {
+				t.Fatal(err)
+			}
 			if err := m.WriteFile(path); err != nil {
 				t.Fatal(err)
 			}
