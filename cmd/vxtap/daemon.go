@@ -45,6 +45,7 @@ type daemon struct {
 	uplink   host.Uplink
 	vtep     netip.Addr // the address in our lease
 	registry *lease.Registry
+	before   lease.Lease // what this host had when it last ran, as far as is known; else the zero Lease
 
 	phase atomic.Value // phase
 	// deletions bounds how often the TAP is made anew for somebody who keeps
@@ -187,13 +188,12 @@ func (d *daemon) serve(ctx context.Context, health net.Listener) error {
 // runSegments opens a segment and runs it, and another one when the lease
 // moved to another subnet or the network config changed under it.
 func (d *daemon) runSegments(ctx context.Context) error {
-	var made lease.Lease
-	config, err := d.registry.Config(ctx)
-	for err == nil {
+	next, err := d.begin(ctx)
+	for err == nil && ctx.Err() == nil {
 		d.phase.CompareAndSwap(phaseWaiting, phaseStarting)
-		err = d.runSegment(ctx, config, made)
+		err = d.runSegment(ctx, next)
 		if moved, ok := errors.AsType[*movedError](err); ok {
-			config, made, err = moved.config, moved.made, nil
+			next, err = moved.place, nil
 		}
 	}
 	if ctx.Err() != nil {
@@ -203,8 +203,11 @@ func (d *daemon) runSegments(ctx context.Context) error {
 }
 
 // runSegment returns a movedError, alone, when another segment is to follow.
-func (d *daemon) runSegment(ctx context.Context, config lease.Config, made lease.Lease) error {
-	s, err := openSegment(ctx, d, config, made)
+func (d *daemon) runSegment(ctx context.Context, at place) error {
+	s, err := openSegment(ctx, d, at)
+	if err != nil && at.known != nil {
+		return d.forget(ctx, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -215,7 +218,7 @@ func (d *daemon) runSegment(ctx context.Context, config lease.Config, made lease
 	closed := s.close()
 	if errors.Is(err, tap.ErrDeleted) && d.deletions.Wait(ctx) == nil {
 		d.log.Warn("somebody deleted the device, starting afresh", "device", s.device)
-		err = &movedError{config: config}
+		err = &movedError{place{config: at.config, known: s.knows()}}
 	}
 	if _, moved := errors.AsType[*movedError](err); moved {
 		if closed != nil {

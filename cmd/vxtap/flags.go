@@ -64,6 +64,7 @@ func tunnelFlags() []cli.Flag {
 func leaseFlags() []cli.Flag {
 	return []cli.Flag{
 		textFlag("subnet-file", defaultSubnetFile, "`FILE` to write the leased subnet to"),
+		textFlag("state-dir", defaultStateDir, "`DIR` to keep the last known lease, MAC and peers in, to forward by while etcd is down; none: keep nothing (ours)"),
 		textFlag("subnet-lease-renew-margin", "60", "`MINUTES` before its end at which the lease is renewed at the latest, 1 to 1439"),
 		boolFlag("ip-masq", false, "tell the container runtime, in the subnet file, not to masquerade; vxtap sets no rules yet, so that nobody does"),
 	}

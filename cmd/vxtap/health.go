@@ -40,7 +40,7 @@ func (d *daemon) handleHealth(mux *http.ServeMux) {
 			http.Error(w, "vxtap is not ready: "+string(p), http.StatusServiceUnavailable)
 			return
 		}
-		fmt.Fprintln(w, "vxtap is ready")
+		fmt.Fprintln(w, "vxtap is ready"+d.note())
 	})
 	mux.Handle("/metrics", metricsHandler(d.status))
 }

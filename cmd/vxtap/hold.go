@@ -12,12 +12,16 @@ import (
 	"vxtap/lease"
 )
 
+// place is a host's place in the network, for which a segment is opened.
+type place struct {
+	config lease.Config
+	made   lease.Lease   // that was created for it; the zero Lease: none
+	known  *lease.Memory // to go by until etcd answers; nil: etcd is asked first
+}
+
 // movedError says that this host's place in the network is another one now: a
 // segment has to be opened for it.
-type movedError struct {
-	config lease.Config
-	made   lease.Lease // that was created for it; the zero Lease: none
-}
+type movedError struct{ place }
 
 func (e *movedError) Error() string { return "the lease or the network config changed" }
 
@@ -43,6 +47,9 @@ func pause(ctx context.Context, d time.Duration) error {
 func (s *segment) hold(ctx context.Context) error {
 	// Whoever keeps deleting our key must not make us write to etcd all day.
 	again := rate.NewLimiter(rate.Every(10*time.Second), 3)
+	if err := s.confirm(ctx); err != nil {
+		return err
+	}
 	for {
 		own := *s.own.Load()
 		err := s.d.registry.Keep(ctx, own)
@@ -78,6 +85,9 @@ func (s *segment) regain(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // whatever failed, failed because of that
 		}
+		if errors.Is(err, lease.ErrFull) { // what confirm has taken for ours is not
+			s.lost.Store(true)
+		}
 		say.Do(func() { s.log.Error("lease not acquired again, trying on", "error", err, "every", regainEvery) })
 		if pause(ctx, regainEvery) != nil {
 			return nil
@@ -93,7 +103,7 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 	}
 	if !s.fits(config) {
 		s.log.Warn("the network config changed, starting afresh")
-		return &movedError{config: config}
+		return &movedError{place{config: config}}
 	}
 	held, _, err := s.d.registry.Own(ctx, s.d.vtep)
 	if err != nil {
@@ -109,7 +119,7 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 	}
 	if own.Subnet != before.Subnet {
 		s.log.Warn("the subnet is another one now, starting afresh", "subnet", own.Subnet, "before", before.Subnet)
-		moved := &movedError{config: config}
+		moved := &movedError{place{config: config}}
 		if created(held, own) {
 			moved.made = own
 		}

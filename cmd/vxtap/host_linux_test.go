@@ -122,6 +122,7 @@ func (h *testHost) leases() string {
 func (h *testHost) daemonArgs(args ...string) []string {
 	own := []string{
 		"-etcd-endpoints=" + etcdURL, "-run-dir=" + h.run, "-subnet-file=" + h.subnetFile,
+		"-state-dir=" + h.stateDir(),
 		"-healthz-ip=127.0.0.1", "-healthz-port=8081",
 	}
 	if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "-iface=") }) {
@@ -129,6 +130,8 @@ func (h *testHost) daemonArgs(args ...string) []string {
 	}
 	return append(own, args...)
 }
+
+func (h *testHost) stateDir() string { return filepath.Join(filepath.Dir(h.run), "state") }
 
 // daemon starts vxtap in the namespace.
 func (h *testHost) daemon(env []string, args ...string) *process {

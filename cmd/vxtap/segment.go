@@ -49,6 +49,7 @@ type segment struct {
 	view  atomic.Pointer[lease.Selection]
 	news  chan struct{} // tells report that view has changed
 	first sync.Once     // publish
+	memory
 
 	closers []func() error // undo what was opened, last first
 }
@@ -61,15 +62,16 @@ type segment struct {
 //     as soon as it is there.
 //
 // When a step fails, the ones before it are undone, a lease that was created
-// for this segment included: made is the one that the segment before it got
-// when it lost its own, the zero Lease if there is none.
-func openSegment(ctx context.Context, d *daemon, config lease.Config, made lease.Lease) (*segment, error) {
+// for this segment included: at.made is the one that the segment before it got
+// when it lost its own. Where at.known is there, nobody is asked.
+func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 	s := &segment{
 		d:      d,
-		log:    d.log.With("device", deviceName(config.Backend.VNI)),
-		config: config,
-		made:   made,
-		device: deviceName(config.Backend.VNI),
+		log:    d.log.With("device", deviceName(at.config.Backend.VNI)),
+		config: at.config,
+		made:   at.made,
+		memory: memory{known: at.known, fresh: make(chan struct{}, 1)},
+		device: deviceName(at.config.Backend.VNI),
 		news:   make(chan struct{}, 1),
 	}
 	s.view.Store(&lease.Selection{})
@@ -127,15 +129,25 @@ func (s *segment) check(ctx context.Context) error {
 }
 
 // chooseMAC takes the MAC that our lease names already: peers keep sending to
-// it, and a restart changes nothing for them. A random one otherwise.
+// it, and a restart changes nothing for them. The one of the last time
+// otherwise, and a random one the first time.
 func (s *segment) chooseMAC(ctx context.Context) error {
+	if s.known != nil {
+		own := s.known.Own
+		s.own.Store(&own)
+		s.mac = own.Attrs.MAC
+		return nil
+	}
 	own, held, err := s.d.registry.Own(ctx, s.d.vtep)
 	if err != nil {
 		return err
 	}
 	s.own.Store(&own)
 	s.mac = own.Attrs.MAC
-	if !held || s.mac.IsZero() || s.mac.IsMulticast() {
+	if !held {
+		s.mac = s.d.before.Attrs.MAC
+	}
+	if s.mac.IsZero() || s.mac.IsMulticast() {
 		s.mac = ether.RandomMAC()
 	}
 	return nil
@@ -165,9 +177,15 @@ func (s *segment) status(now time.Time) Status {
 }
 
 func (s *segment) acquire(ctx context.Context) error {
+	if s.known != nil {
+		return nil // hold asks, as soon as there is somebody to ask
+	}
 	previous, err := lease.ReadSubnetEnv(s.d.subnetFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("the subnet file cannot be read", "path", s.d.subnetFile, "error", err)
+	}
+	if !previous.Subnet.IsValid() { // it is on a disk that forgets, in most places
+		previous.Subnet = s.d.before.Subnet
 	}
 	own, err := s.d.registry.Acquire(ctx, s.config, lease.Request{
 		PublicIP: s.d.vtep,
@@ -262,7 +280,11 @@ func (s *segment) run(ctx context.Context) error {
 		}
 		return nil
 	})
-	g.Go(func() error { return s.d.registry.Watch(ctx, s.publish) })
+	g.Go(func() error {
+		s.publishKnown()
+		return s.d.registry.Watch(ctx, s.hear)
+	})
+	g.Go(func() error { s.remember(ctx); return nil })
 	g.Go(func() error { return s.hold(ctx) })
 	g.Go(func() error { report(ctx, s.log, s.news, s.view.Load); return nil })
 	g.Go(func() error { return s.admin.wait(ctx) })

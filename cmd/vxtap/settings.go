@@ -25,6 +25,9 @@ import (
 // defaultRunDir is where daemon and command line meet.
 const defaultRunDir = "/run/vxtap"
 
+// defaultStateDir is where what was last known outlives a reboot.
+const defaultStateDir = "/var/lib/vxtap"
+
 // defaultSubnetFile is where flannel's CNI plugin, and Docker's options, look
 // for the subnet.
 const defaultSubnetFile = "/run/flannel/subnet.env"
@@ -43,6 +46,7 @@ type settings struct {
 	ipMasq      bool
 	forward     bool // flanneld would set forward rules
 	runDir      string
+	stateDir    string         // "": nothing is remembered
 	health      netip.AddrPort // zero: do not serve
 	debug       bool
 	logJSON     bool
@@ -70,6 +74,7 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 		forward:     c.Bool("iptables-forward-rules"),
 		publicIP:    r.publicIP(),
 		runDir:      r.notEmpty("run-dir"),
+		stateDir:    r.stateDir(),
 		health:      r.health(),
 		debug:       r.number("v", 0, math.MaxInt32) > 0,
 		logJSON:     r.choice("log-format", "text", "json") == "json",
@@ -139,6 +144,15 @@ func (r *reader) notEmpty(name string) string {
 	v := r.text(name)
 	if v == "" {
 		r.fault(name, "is empty: leave it out for the default")
+	}
+	return v
+}
+
+// stateDir takes the empty text too, which on a command line can only mean none.
+func (r *reader) stateDir() string {
+	v := r.text("state-dir")
+	if v == "none" {
+		return ""
 	}
 	return v
 }

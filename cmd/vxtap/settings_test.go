@@ -32,6 +32,7 @@ func TestSettings(t *testing.T) {
 			renewMargin: time.Hour,
 			forward:     true,
 			runDir:      "/run/vxtap",
+			stateDir:    "/var/lib/vxtap",
 		}
 		change(&s)
 		return s
@@ -47,7 +48,7 @@ func TestSettings(t *testing.T) {
 			"everything", []string{
 				"-etcd-endpoints=https://a:2379, https://b:2379/", "--etcd-prefix", "/net", "-etcd-cafile=ca", "-etcd-certfile=crt", "-etcd-keyfile=key",
 				"-etcd-username=me", "-etcd-password= s3cret ", "-public-ip=192.0.2.7", "-iface=eth0", "-iface=eth1", "-iface-regex=^(a,b)", "-iface-can-reach=192.0.2.1",
-				"-subnet-file=/s", "-subnet-lease-renew-margin=1439", "-ip-masq", "-run-dir=/r", "-healthz-ip=::1", "-healthz-port=8080",
+				"-subnet-file=/s", "-subnet-lease-renew-margin=1439", "-ip-masq", "-run-dir=/r", "-state-dir=/var/lib/s", "-healthz-ip=::1", "-healthz-port=8080",
 				"-offload=off", "-queues=3", "-tx-path=udp", "-source-check=log", "-inner-source-check=off", "-v=10", "-log-format=json",
 			}, nil,
 			settings{
@@ -60,7 +61,7 @@ func TestSettings(t *testing.T) {
 					CanReach: netip.MustParseAddr("192.0.2.1"), PublicIP: netip.MustParseAddr("192.0.2.7"),
 				},
 				publicIP: netip.MustParseAddr("192.0.2.7"), queues: 3, txPath: txUDP, checks: tunnel.Checks{Source: tunnel.Log, InnerSource: tunnel.Off},
-				subnetFile: "/s", renewMargin: 1439 * time.Minute, ipMasq: true, forward: true, runDir: "/r",
+				subnetFile: "/s", renewMargin: 1439 * time.Minute, ipMasq: true, forward: true, runDir: "/r", stateDir: "/var/lib/s",
 				health: netip.MustParseAddrPort("[::1]:8080"), debug: true, logJSON: true,
 			},
 		},
@@ -82,6 +83,8 @@ func TestSettings(t *testing.T) {
 		{"empty variables do not count", nil, []string{"VXTAP_ETCD_PREFIX=", "FLANNELD_ETCD_PREFIX=/theirs", "FLANNELD_HEALTHZ_PORT="}, defaults(func(s *settings) {
 			s.etcd.Prefix = "/theirs"
 		})},
+		{"nothing is remembered", []string{"-state-dir=none"}, nil, defaults(func(s *settings) { s.stateDir = "" })},
+		{"nothing is remembered, in other words", []string{"-state-dir="}, nil, defaults(func(s *settings) { s.stateDir = "" })},
 		{"empty interfaces do not count", []string{"-iface=", "-iface-regex=", "-iface-regex= "}, nil, defaults(func(*settings) {})},
 		{"the version of an image is no flag", nil, []string{"VXTAP_VERSION=1.0"}, defaults(func(*settings) {})},
 		{"flags without effect are named", []string{"-iptables-forward-rules=false", "-iptables-resync=9", "-kube-subnet-mgr=false"}, []string{"FLANNELD_PUBLIC_IPV6=fd00::1"}, defaults(func(s *settings) {

@@ -127,6 +127,9 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	if s.Etcd.LastError != "" {
 		row("", "last error: %s", s.Etcd.LastError)
 	}
+	if known := byMemory(s.Etcd.LastContact, s.Etcd.PeersAsOf); known != "" {
+		row("", "%s", known)
+	}
 	if s.Lease.Conflict != "" {
 		row("conflict", "%s", s.Lease.Conflict)
 	}

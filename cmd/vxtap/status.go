@@ -110,6 +110,9 @@ type EtcdStatus struct {
 	Prefix      string     `json:"prefix"`
 	LastError   string     `json:"last_error"`   // kept after etcd is back; "" if there was none
 	LastContact *time.Time `json:"last_contact"` // of the last answer; null: none yet
+	// PeersAsOf is when what is known of the peers was true, while it is from
+	// before: etcd has not told anything yet. null: it has.
+	PeersAsOf *time.Time `json:"peers_as_of"`
 }
 
 // DirectionStatus counts the frames that went one way. Received is always
@@ -176,6 +179,9 @@ func (s *Status) addRegistry(d *daemon, now time.Time) {
 	s.Etcd.Connected = r.Connected
 	s.Etcd.LastError = r.LastError
 	s.Etcd.LastContact = unlessZero(r.LastContact)
+	if at := d.peersAsOf(); at != nil {
+		s.Etcd.PeersAsOf = unlessZero(*at)
+	}
 	s.Lease.Conflict = r.Conflict
 	if s.Lease.State == leaseLost {
 		return

@@ -106,6 +106,9 @@ func (d *daemon) line() string {
 			line = fmt.Sprintf("forwarding for %s, peers: %d", s.own.Load().Subnet, len(s.view.Load().Peers))
 		}
 	})
+	if state == phaseReady {
+		line += d.note()
+	}
 	if r := d.registry.Status(); !r.Connected && r.LastError != "" {
 		line += "; etcd: " + r.LastError
 	}

@@ -161,7 +161,8 @@ type Status struct {
 	MAC    ether.MAC    `json:"mac"`
 	MTU    int          `json:"mtu"`
 	Etcd   struct {
-		Connected bool `json:"connected"`
+		Connected bool       `json:"connected"`
+		PeersAsOf *time.Time `json:"peers_as_of"`
 	} `json:"etcd"`
 	Lease struct {
 		Key  string  `json:"key"`
@@ -215,6 +216,13 @@ func (b *Bed) Status(n int) Status {
 		b.t.Fatal(err)
 	}
 	return s
+}
+
+// TryStatus is Status of a daemon that may be between two segments, and not
+// answer.
+func (b *Bed) TryStatus(n int) (Status, error) {
+	b.t.Helper()
+	return b.status(b.t.Context(), b.Host(n))
 }
 
 func (b *Bed) status(ctx context.Context, h lab.Host) (s Status, err error) {

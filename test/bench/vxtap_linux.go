@@ -24,7 +24,7 @@ func (b *bench) addVxtap(ctx context.Context, program string, args ...string) (*
 		file := filepath.Join(n.RunDir, "subnet.env")
 		d, err := start(n.host, "vxtap on "+n.Node, n.Log, append([]string{
 			program, "-etcd-endpoints=" + b.lab.EtcdURL(), "-etcd-prefix=" + lab.EtcdPrefix,
-			"-iface=eth0", "-subnet-file=" + file, "-run-dir=" + n.RunDir,
+			"-iface=eth0", "-subnet-file=" + file, "-run-dir=" + n.RunDir, "-state-dir=none",
 		}, args...)...)
 		if err != nil {
 			return netip.Prefix{}, err

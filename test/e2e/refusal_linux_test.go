@@ -26,7 +26,7 @@ func TestRefusals(t *testing.T) {
 	dir := t.TempDir()
 	vxtap := strings.Join([]string{
 		bed.Binary(t, "vxtap"), "-etcd-endpoints=" + b.EtcdURL(), "-etcd-prefix=" + bed.Prefix,
-		"-iface=eth0", "-subnet-file=" + dir + "/subnet.env", "-run-dir=" + dir + "/run",
+		"-iface=eth0", "-subnet-file=" + dir + "/subnet.env", "-run-dir=" + dir + "/run", "-state-dir=none",
 	}, " ")
 	tests := []struct {
 		name   string

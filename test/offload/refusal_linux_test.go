@@ -70,7 +70,7 @@ func refuses(t *testing.T, b *bed.Bed) {
 	dir := t.TempDir()
 	var out strings.Builder
 	cmd := exec.Command(bed.Binary(t, "vxtap"), "-etcd-endpoints="+b.EtcdURL(), "-etcd-prefix="+bed.Prefix,
-		"-iface=eth0", "-subnet-file="+dir+"/subnet.env", "-run-dir="+dir, "-tx-path=uplink")
+		"-iface=eth0", "-subnet-file="+dir+"/subnet.env", "-run-dir="+dir, "-state-dir=none", "-tx-path=uplink")
 	cmd.Stderr = &out
 	if err := b.Node("h1").Start(cmd); err != nil {
 		t.Fatal(err)

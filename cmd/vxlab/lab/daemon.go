@@ -132,6 +132,7 @@ func (l *Lab) startDaemon(n int) error {
 		"-iface=" + uplink,
 		"-subnet-file=" + l.subnetFile(n),
 		"-run-dir=" + l.runDir(n),
+		"-state-dir=" + l.runDir(n),
 		"-healthz-port=" + strconv.Itoa(healthPort),
 	}
 	args = append(append(args, l.options.Args...), h.Args...)

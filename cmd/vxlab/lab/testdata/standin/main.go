@@ -48,6 +48,7 @@ func main() {
 	flag.StringVar(&s.iface, "iface", "", "")
 	flag.StringVar(&s.subnetFile, "subnet-file", "", "")
 	flag.String("run-dir", "", "")
+	flag.String("state-dir", "", "")
 	flag.IntVar(&s.healthPort, "healthz-port", 0, "")
 	flag.StringVar(&s.misbehave, "misbehave", "", "exit, deaf, mute or island")
 	flag.Parse()
