@@ -112,7 +112,10 @@ func TestRestartWithoutEtcd(t *testing.T) {
 		t.Logf("containers reach each other %s after it", took.Round(time.Millisecond))
 	})
 
-	index := bed.Run(t, b.Node("h1"), "cat", "/sys/class/net/flannel.1/ifindex")
+	tap, err := b.Node("h1").Interface("flannel.1")
+	if err != nil {
+		t.Fatal(err)
+	}
 	stop := exchange(t, b)
 	if err := b.StartEtcd(t.Context()); err != nil {
 		t.Fatal(err)
@@ -129,8 +132,8 @@ func TestRestartWithoutEtcd(t *testing.T) {
 		})
 	}
 	stop()
-	if now := bed.Run(t, b.Node("h1"), "cat", "/sys/class/net/flannel.1/ifindex"); now != index {
-		t.Errorf("the TAP is another one since etcd is back: %s, was %s", now, index)
+	if now, err := b.Node("h1").Interface("flannel.1"); err != nil || now.Index != tap.Index {
+		t.Errorf("the TAP is another one since etcd is back: %+v, %v, was %d", now, err, tap.Index)
 	}
 }
 
