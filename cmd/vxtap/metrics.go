@@ -31,6 +31,7 @@ const (
 	metricSocketOverflows = "vxtap_socket_overflows_total"
 	metricTAPOverflows    = "vxtap_tap_overflows_total"
 	metricWhole           = "vxtap_whole_super_frames_total"
+	metricWarnings        = "vxtap_warnings"
 	metricBuildInfo       = "vxtap_build_info"
 )
 
@@ -79,6 +80,7 @@ func newStatusCollector(status func(time.Time) Status) *statusCollector {
 	add(metricSocketOverflows, "Receives that found the socket's buffer full. A run of datagrams that the kernel joined, or a super-frame, is one.")
 	add(metricTAPOverflows, "Frames that found the TAP's queue full. A super-frame is one.")
 	add(metricWhole, "Super-frames that left whole, through the host's own stack.")
+	add(metricWarnings, "Settings of the host that keep containers from the overlay; vxtap status names them.")
 	add(metricBuildInfo, "Always 1; the labels tell the build.", "version", "goversion")
 	return c
 }
@@ -114,6 +116,7 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(metricSocketOverflows, s.SocketOverflows)
 	counter(metricTAPOverflows, s.TAPOverflows)
 	counter(metricWhole, s.TXPath.Frames)
+	gauge(metricWarnings, float64(len(s.Warnings)))
 	collectDirection(counter, directionOut, s.Out)
 	collectDirection(counter, directionIn, s.In)
 	for _, p := range s.Peers {

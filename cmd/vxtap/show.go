@@ -115,6 +115,9 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	row := func(name, format string, args ...any) {
 		t.AppendRow(table.Row{"  " + name, fmt.Sprintf(format, args...)})
 	}
+	for _, w := range s.Warnings {
+		row("WARNING", "%s", w)
+	}
 	if s.Subnet.IsValid() {
 		row("subnet", "%s of %s, %s", s.Subnet, s.Network, leaseEnd(s.Lease, now))
 	} else {

@@ -26,7 +26,8 @@ func busyStatus() Status {
 	expires, contact := showTime.Add(23*time.Hour+12*time.Minute), showTime.Add(-3*time.Second)
 	return Status{
 		Version: "v0.1.0", PID: 4242, Started: showTime.Add(-50 * time.Hour), Uptime: 50 * 3600, State: "ready",
-		Device: "flannel.1", VNI: 1, Network: netip.MustParsePrefix("10.5.0.0/16"), Subnet: netip.MustParsePrefix("10.5.72.0/24"),
+		Warnings: []string{"net.ipv4.ip_forward=0: containers on this host are cut off from the overlay: sysctl -w net.ipv4.ip_forward=1"},
+		Device:   "flannel.1", VNI: 1, Network: netip.MustParsePrefix("10.5.0.0/16"), Subnet: netip.MustParsePrefix("10.5.72.0/24"),
 		VTEP: netip.MustParseAddr("203.0.113.9"), Port: 8472, MAC: ether.MAC{0x02, 0, 0, 0, 0, 1}, MTU: 1450,
 		Interface: "eth0", Address: netip.MustParseAddr("192.168.64.3"),
 		Offloads: OffloadsStatus{TAP: []string{"csum", "tso4", "tso6", "ecn"}, UDP: []string{"udp-segment", "udp-gro"}, Coalesce: true},
@@ -62,7 +63,7 @@ func busyStatus() Status {
 
 func TestShowStatus(t *testing.T) {
 	down := busyStatus()
-	down.Peers, down.Rejected, down.OtherBackend = nil, nil, 0
+	down.Warnings, down.Peers, down.Rejected, down.OtherBackend = nil, nil, nil, 0
 	down.Etcd.Connected, down.Etcd.LastContact = false, nil
 	down.Lease.State, down.Lease.Expires, down.Lease.Left = leaseReserved, nil, 0
 	down.Offloads, down.Queues = OffloadsStatus{}, 1
