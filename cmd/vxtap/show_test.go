@@ -73,10 +73,13 @@ func TestShowStatus(t *testing.T) {
 	starting.Out, starting.In, starting.SocketOverflows, starting.TAPOverflows = DirectionStatus{}, DirectionStatus{}, 0, 0
 	lost := down
 	lost.State, lost.Lease.State, lost.Lease.Conflict = string(phaseLost), leaseLost, ""
+	single := down
+	single.TXPath.Reason = noSuperFrames
 	tests := []struct {
 		name   string
 		status Status
 	}{
+		{"single", single},
 		{"lost", lost},
 		{"busy", busyStatus()},
 		{"alone", down},
@@ -128,6 +131,27 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
+// That etcd has nothing to say for hours looks like trouble and is none.
+func TestEtcdLine(t *testing.T) {
+	ago := func(d time.Duration) *time.Time { at := showTime.Add(-d); return &at }
+	for _, tt := range []struct {
+		name string
+		etcd EtcdStatus
+		want string
+	}{
+		{"nothing yet", EtcdStatus{}, "not connected, never answered"},
+		{"just now", EtcdStatus{Connected: true, LastContact: ago(3 * time.Second)}, "connected, last answer 3s ago"},
+		{"a while ago", EtcdStatus{Connected: true, LastContact: ago(228 * time.Second)}, "connected, last answer 3m 48s ago, which is usual while no lease changes"},
+		{"gone", EtcdStatus{LastContact: ago(228 * time.Second)}, "not connected, last answer 3m 48s ago"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := etcdLine(tt.etcd, showTime); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestDuration(t *testing.T) {
 	tests := []struct {
 		name string
@@ -139,6 +163,7 @@ func TestDuration(t *testing.T) {
 		{"seconds", 59499 * time.Millisecond, "59s"},
 		{"rounds up to a minute", 59500 * time.Millisecond, "1m 0s"},
 		{"hours", 23*time.Hour + 12*time.Minute + 59*time.Second, "23h 12m"},
+		{"a day, as a lease has it", 24 * time.Hour, "24h 0m"},
 		{"days", 49 * time.Hour, "2d 1h"},
 	}
 	for _, tt := range tests {
