@@ -15,8 +15,8 @@ import (
 )
 
 // Status is what the daemon tells about itself: the JSON of /v1/status on its
-// socket, and of vxtap status -o json. Fields are added, never renamed. It
-// holds no secrets.
+// socket, and of vxtap status -o json. Fields are added, never renamed, and
+// docs/status.md has a line for each. It holds no secrets.
 type Status struct {
 	Version string    `json:"version"`        // of the daemon
 	PID     int       `json:"pid"`            // of the daemon

@@ -91,3 +91,23 @@ func TestFirewallRulesOfTheDocuments(t *testing.T) {
 		})
 	}
 }
+
+// The commands with which docs/drops.md looks for loss elsewhere.
+func TestCommandsOfDropsRun(t *testing.T) {
+	text, err := os.ReadFile("../../docs/drops.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bed.Up(t, lab.Options{Hosts: 2})
+	for command, node := range map[string]string{
+		"nstat -az UdpRcvbufErrors": "c2", "iptables -vnL FORWARD": "h1", "nft list ruleset": "h1", "ip -s link": "h1",
+	} {
+		if !strings.Contains(string(text), "`"+command+"`") {
+			t.Errorf("docs/drops.md does not have %q", command)
+		}
+		args := strings.Fields(command)
+		if out := bed.Run(t, b.Node(node), args[0], args[1:]...); strings.HasPrefix(command, "nstat") && !strings.Contains(out, "UdpRcvbufErrors") {
+			t.Errorf("%s: got %q, want the counter", command, out)
+		}
+	}
+}
