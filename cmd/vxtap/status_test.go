@@ -74,8 +74,7 @@ func TestEveryFieldOfTheJSONIsDocumented(t *testing.T) {
 // jsonFields adds the paths of a struct's fields: those of structs in it as
 // "a.b", of lists of structs as "a" and "a[].b".
 func jsonFields(s reflect.Type, prefix string, to map[string]bool) {
-	for i := range s.NumField() {
-		f := s.Field(i)
+	for f := range s.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		name = prefix + name
 		switch {
