@@ -135,16 +135,16 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	}
 	row("offloads", "TAP %s; UDP %s; coalescing %s; queues %d",
 		words(s.Offloads.TAP), words(s.Offloads.UDP), onOff(s.Offloads.Coalesce), s.Queues)
-	showSuperFrames(row, s.TXPath)
+	showSuperFrames(row, s.TXPath, len(s.Peers))
 	row("checks", "source %s, inner source %s", s.Checks.Source, s.Checks.InnerSource)
 	row("daemon", "%s, pid %d, up %s", s.Version, s.PID, duration(time.Duration(s.Uptime*float64(time.Second))))
 	fmt.Fprintln(b, t.Render())
 }
 
-func showSuperFrames(row func(name, format string, args ...any), p TXPathStatus) {
+func showSuperFrames(row func(name, format string, args ...any), p TXPathStatus, peers int) {
 	switch {
 	case p.InUse == txUplink:
-		row("super-frames", "leave whole by %s", p.Device)
+		row("super-frames", "leave whole by %s: to %d of %d peers at present, to the others on demand", p.Device, p.OpenPeers, peers)
 		for _, c := range p.Cut {
 			row("", "but not to %s: %s", c.VTEP, c.Reason)
 		}

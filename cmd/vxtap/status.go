@@ -72,6 +72,9 @@ type TXPathStatus struct {
 	Device     string `json:"device"`     // of the uplink TAP; "" if there is none
 	Reason     string `json:"reason"`     // why it is "udp", "" if it is not
 	Frames     uint64 `json:"frames"`     // super-frames that left whole
+	// To how many peers super-frames leave whole at present; the way to the others
+	// is proven when there is one for them.
+	OpenPeers int `json:"open_peers"`
 	// Peers to which super-frames are cut although the way is "uplink", or would
 	// be: how many, and the first few of them.
 	CutPeers int         `json:"cut_peers"`
@@ -254,7 +257,7 @@ func (s *segment) txPathStatus(frames uint64) TXPathStatus {
 		return p
 	}
 	state := s.whole.State()
-	p.Device, p.Reason, p.CutPeers = s.whole.Name, state.Reason, state.Cut
+	p.Device, p.Reason, p.OpenPeers, p.CutPeers = s.whole.Name, state.Reason, state.Wanted, state.Cut
 	if state.Open {
 		p.InUse = txUplink
 	}

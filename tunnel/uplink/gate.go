@@ -40,7 +40,8 @@ type gate struct {
 	refused atomic.Bool // the kernel has refused one, and Run has not seen it yet
 
 	answer
-	asked time.Time // zero: never
+	turn  int       // how often it was asked about
+	asked time.Time // when last; zero: never
 	stale bool      // the host has changed since
 }
 
@@ -75,9 +76,10 @@ func (g *gate) WriteFrame(b []byte) error {
 
 // How often a gate is asked about.
 const (
-	// whileUsed bounds how long a rule that nobody told us of may eat frames to
-	// one peer. It is also the time after which an unused gate closes, and after
-	// which a wanted one is asked about where nobody answered.
+	// whileUsed bounds, with a few peers in use, how long a rule that nobody told
+	// us of may eat frames to one of them, unless it is for large frames only. It
+	// is also the time after which an unused gate closes, and after which a wanted
+	// one is asked about where nobody answered.
 	whileUsed = 2 * time.Second
 	// whileClosed is for whoever has mended a rule and watches.
 	whileClosed = 10 * time.Second
@@ -125,13 +127,22 @@ func (g *gate) due(used time.Duration) (need, time.Time) {
 	return why, g.asked.Add(whileUsed)
 }
 
-// take notes the answer that Run got at now, and reports whether it is news that
-// the gate is closed: for a reason, that is, and not because nobody uses it.
-func (g *gate) take(a answer, now time.Time) (news bool) {
-	before := g.answer
+// rest closes the gate until somebody wants it. If the host has changed since it
+// was proven, that is worth nothing.
+func (g *gate) rest() {
+	g.open.Store(false)
+	if g.stale {
+		g.forget()
+	}
+}
+
+// forget makes nothing known of the gate, which is closed.
+func (g *gate) forget() { g.answer, g.asked, g.stale = answer{}, time.Time{}, false }
+
+// take notes the answer that Run got at now.
+func (g *gate) take(a answer, now time.Time) {
 	g.answer, g.asked, g.stale = a, now, false
 	g.open.Store(a.verdict == passes)
-	return a.reason != "" && a.reason != before.reason && before.reason != refused
 }
 
 // Reasons while there is no proof for or against the way.
@@ -153,6 +164,9 @@ func (d *Device) State() State {
 		switch a := g.answer; {
 		case a.verdict == passes:
 			s.Open = true
+			if g.open.Load() {
+				s.Wanted++
+			}
 		case a.reason != "":
 			s.Some = append(s.Some, Cut{v, a.reason})
 		}
