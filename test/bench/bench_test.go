@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -327,13 +328,46 @@ func TestPictureIsXMLWithABarForEachFigure(t *testing.T) {
 	if bars != 6 {
 		t.Errorf("got %d bars, want 6", bars)
 	}
-	for _, want := range []string{">0.50<", ">4.00<", ">0.67<", "vxtap to kernel", "kernel 11.0 and 10.0 Gb/s", "UDP ping-pong, p99"} {
+	for _, want := range []string{">0.50<", ">4.00<", ">0.67<", "vxtap to kernel", ">kernel, containers: 11.0 Gb/s<", ">kernel, hosts: 10.0 Gb/s<", "UDP ping-pong, p99"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it lacks %s", want)
 		}
 	}
 	if strings.Contains(text, "NaN") || strings.Contains(text, "no traffic") {
 		t.Error("it has what cannot be drawn")
+	}
+}
+
+// There is no room for bars that are never there, and no number on the line
+// at 1.
+func TestPictureHasRoomForWhatIsThere(t *testing.T) {
+	few := found()
+	few.rows = few.rows[:1]
+	height := func(r results) (h int) {
+		if m := regexp.MustCompile(`height="(\d+)" role`).FindStringSubmatch(r.picture()); m != nil {
+			h, _ = strconv.Atoi(m[1])
+		}
+		return h
+	}
+	before := height(few)
+	few.names = append(few.names, intoName, ovsName, plainName) // without a figure
+	if after := height(few); before == 0 || after != before {
+		t.Errorf("the picture is %d high, and %d with contestants that have no bar", before, after)
+	}
+
+	text := found().picture()
+	one := regexp.MustCompile(`<line class="one" x1="([0-9.]+)"`).FindAllStringSubmatch(text, -1)
+	values := regexp.MustCompile(`<text x="(\d+)" y="\d+" class="value"`).FindAllStringSubmatch(text, -1)
+	if len(one) != 2 || len(values) != 6 {
+		t.Fatalf("got %d lines at 1 and %d numbers, want 2 and 6", len(one), len(values))
+	}
+	for _, v := range values {
+		for _, line := range one {
+			x, _ := strconv.ParseFloat(line[1], 64)
+			if at, _ := strconv.ParseFloat(v[1], 64); at < x && at+valueWidth > x+1 {
+				t.Errorf("a number at %v stands on the line at %v", at, x)
+			}
+		}
 	}
 }
 
