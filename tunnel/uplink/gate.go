@@ -127,13 +127,15 @@ func (g *gate) due(used time.Duration) (need, time.Time) {
 	return why, g.asked.Add(whileUsed)
 }
 
-// rest closes the gate until somebody wants it. If the host has changed since it
-// was proven, that is worth nothing.
-func (g *gate) rest() {
+// rest closes the gate until somebody wants it, and reports whether somebody has
+// come meanwhile, who saw it open and so has told nobody. If the host has changed
+// since it was proven, that is worth nothing.
+func (g *gate) rest() (came bool) {
 	g.open.Store(false)
 	if g.stale {
 		g.forget()
 	}
+	return g.wanted.Load()
 }
 
 // forget makes nothing known of the gate, which is closed.

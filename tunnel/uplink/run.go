@@ -113,8 +113,8 @@ func (d *Device) choose(now time.Time) (batch []*gate, next time.Duration) {
 		case at.After(now):
 			next = min(next, at.Sub(now))
 		case why == resting:
-			if g.rest(); g.wanted.Load() {
-				next = 0 // somebody came just now, saw it open, and will not tell
+			if came := g.rest(); came {
+				next = 0
 			}
 		case why == curious:
 			spare = append(spare, g)

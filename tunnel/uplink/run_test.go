@@ -500,22 +500,22 @@ func TestPeerGoesDuringAProof(t *testing.T) {
 // A lane may see a gate open at the very moment at which it is closed because
 // nobody used it, and tells nobody then.
 func TestGateClosesWhileSomebodyComes(t *testing.T) {
-	d := newFakeHost(1).Device
-	g := d.gates[vtep(0)]
-	now := time.Now()
-	for range 200 {
-		g.take(answer{passes, ""}, now.Add(-time.Hour))
-		g.wanted.Store(false)
-		select {
-		case <-d.wake:
-		default:
-		}
-		saw := make(chan bool)
-		go func() { saw <- g.Open() }()
-		batch, next := d.choose(now)
-		if <-saw && len(batch) == 0 && next > 0 && len(d.wake) == 0 && g.wanted.Load() && !g.open.Load() {
-			t.Fatalf("closed for %s, and nobody looks before", next)
-		}
+	g := newFakeHost(1).Device.gates[vtep(0)]
+	g.take(answer{passes, ""}, time.Now().Add(-time.Hour))
+	if why, _ := g.due(whileUsed); why != resting {
+		t.Fatalf("need %d, want that it rests", why)
+	}
+	if !g.Open() || len(g.d.wake) > 0 {
+		t.Fatal("closed, or somebody was told")
+	}
+	if !g.rest() {
+		t.Error("nobody is to look at it, though somebody wants it")
+	}
+	if g.Open() || len(g.d.wake) > 0 {
+		t.Error("open, or told after all")
+	}
+	if why, at := g.due(whileUsed); why != wants || !at.IsZero() {
+		t.Errorf("need %d at %s, want that it is asked about at once", why, at)
 	}
 }
 
