@@ -23,7 +23,7 @@ const memoryWriter = "LEASE_TEST_MEMORY_WRITER"
 func TestMemoryFileOutlivesKill(t *testing.T) {
 	if path := os.Getenv(memoryWriter); path != "" {
 		m := usualMemory(t)
-		for len(m.All.Leases) < 2000 {
+		for len(m.All.Leases) < 1000 {
 			m.All.Leases = append(m.All.Leases, Lease{
 				Key: "subnets/x" + string(rune(0x4e00+len(m.All.Leases))), Attrs: m.Own.Attrs, Grant: 1,
 			})
@@ -38,7 +38,7 @@ func TestMemoryFileOutlivesKill(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "m.json")
-	for round := range 20 {
+	for round := range 10 {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestMemoryFileOutlivesKill$")
 		cmd.Env = append(os.Environ(), memoryWriter+"="+path)
 		out, err := cmd.StdoutPipe()
