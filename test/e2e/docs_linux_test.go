@@ -148,6 +148,7 @@ func TestLabDocument(t *testing.T) {
 // the look at it.
 const clusterScript = `
 mount -t tmpfs none /run
+mount -t tmpfs none /var/lib
 ip link add eth0 type veth peer name far
 ip addr add 10.0.0.1/24 dev eth0
 ip link set eth0 up
@@ -168,7 +169,7 @@ kill $etcd
 `
 
 // readmeCluster runs the lines for a cluster on a host that is as they say:
-// etcd on 10.0.0.1, an interface eth0, and /run to itself.
+// etcd on 10.0.0.1, an interface eth0, and /run and /var/lib to itself.
 func readmeCluster(t *testing.T, block string) {
 	t.Helper()
 	ns, err := netns.Create("vxtap-readme")

@@ -194,7 +194,7 @@ mount --make-rprivate /
 for g; do mount --bind "$g" "$(dirname "$g")"; done
 mount -t proc none /proc
 mount -t tmpfs none /run
-for d in /etc/systemd/system /etc/default /usr/local/bin; do mount -t tmpfs none $d; done
+for d in /etc/systemd/system /etc/default /usr/local/bin /var/lib; do mount -t tmpfs none $d; done
 cp -r "$units" /run/units
 mkdir -p /run/systemd/system
 ip link set lo up
