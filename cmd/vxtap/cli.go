@@ -95,6 +95,8 @@ func newApp(env []string, stdout, stderr io.Writer) *cli.App {
 				Flags:  showFlags(),
 				Action: func(c *cli.Context) error { return statusCommand(c, env) },
 			},
+			configCommand(env),
+			leaseCommand(env),
 			{
 				Name:  "version",
 				Usage: "print the version",

@@ -39,8 +39,8 @@ const helpWidth = 100
 // variable beside every flag.
 func printHelp(app *cli.App, cmd *cli.Command) error {
 	var b strings.Builder
-	if cmd != nil && cmd.Name == "status" {
-		b.WriteString(statusHelp)
+	if text := commandHelp(cmd); text != "" {
+		b.WriteString(text)
 		writeFlags(&b, cmd.Flags)
 	} else {
 		b.WriteString(daemonHelp)
@@ -51,6 +51,18 @@ func printHelp(app *cli.App, cmd *cli.Command) error {
 	}
 	_, err := fmt.Fprint(app.Writer, b.String())
 	return err
+}
+
+// commandHelp returns what the help of cmd begins with, "" if cmd is nil or has
+// none of its own.
+func commandHelp(cmd *cli.Command) string {
+	switch {
+	case cmd == nil:
+		return ""
+	case cmd.Name == "status":
+		return statusHelp
+	}
+	return cmd.Description
 }
 
 func writeFlags(b *strings.Builder, flags []cli.Flag) {

@@ -28,6 +28,9 @@
 //	server.go    the HTTP server behind both
 //	metrics.go   the same numbers for Prometheus
 //	show.go      vxtap status
+//	operate.go   what the commands share that talk to etcd themselves:
+//	             config_cmd.go and config_put.go, vxtap config;
+//	             lease_cmd.go and lease_show.go, vxtap lease
 //	log.go       the log, and the version
 package main
 

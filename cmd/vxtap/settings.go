@@ -52,7 +52,7 @@ type settings struct {
 // variable that is to be mended.
 func readSettings(c *cli.Context, env []string) (settings, error) {
 	r := &reader{c: c, origin: make(map[string]string)}
-	r.takeEnvironment(env)
+	r.takeEnvironment(env, c.App.Flags)
 	if c.Bool("kube-subnet-mgr") {
 		r.fault("kube-subnet-mgr", "leases come from etcd only, so far: leave it out and set -etcd-endpoints")
 	}
@@ -89,9 +89,9 @@ type reader struct {
 	faults []error
 }
 
-// takeEnvironment sets the flags that are not on the command line.
-func (r *reader) takeEnvironment(env []string) {
-	for _, f := range r.c.App.Flags {
+// takeEnvironment sets those of flags that are not on the command line.
+func (r *reader) takeEnvironment(env []string, flags []cli.Flag) {
+	for _, f := range flags {
 		name := f.Names()[0]
 		if name == "version" || r.c.IsSet(name) {
 			continue // VXTAP_VERSION is something that container images like to set
