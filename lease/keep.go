@@ -66,7 +66,8 @@ func (k *keeper) current() GrantID {
 }
 
 // tick is how often renew looks at the clock. A timer alone stands still while
-// the host sleeps, and would fire hours late.
+// the host sleeps, and would fire hours late. A loop that waits for news shows
+// as often that it is alive.
 const tick = 10 * time.Second
 
 // renew keeps the grant alive. It returns ErrLost, or nil when ctx ends.
@@ -74,7 +75,10 @@ func (k *keeper) renew(ctx context.Context) error {
 	var said pace
 	b := backoff{least: 100 * time.Millisecond, most: min(10*time.Second, k.r.o.TTL/8)}
 	since, wait := time.Now(), time.Duration(0)
+	alive := k.r.signs.begin("renew the lease")
+	defer alive.end()
 	for {
+		alive.within(turnWithin)
 		if left := k.left(since, wait); left > 0 {
 			if changed, err := k.pause(ctx, left); err != nil {
 				return nil
@@ -157,7 +161,10 @@ func (k *keeper) ended(ctx context.Context, grant GrantID) error {
 func (k *keeper) guard(ctx context.Context) error {
 	var said pace
 	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
+	alive := k.r.signs.begin("watch the own lease")
+	defer alive.end()
 	for {
+		alive.within(k.r.o.Resync + turnWithin)
 		err := k.follow(ctx, &b)
 		switch {
 		case errors.Is(err, ErrLost):

@@ -56,6 +56,7 @@ type Registry struct {
 	store *contact
 	o     Options
 	log   *slog.Logger
+	signs signs
 
 	mu       sync.Mutex
 	granted  GrantID   // the last grant made here that a key is attached to
@@ -172,7 +173,10 @@ func (r *Registry) list(ctx context.Context, prefix string) (l Listing, err erro
 func (r *Registry) patient(ctx context.Context, f func() error) error {
 	var said pace
 	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
+	alive := r.signs.begin("waiting for etcd")
+	defer alive.end()
 	for {
+		alive.within(turnWithin)
 		err := f()
 		if answered(err) {
 			return err

@@ -18,7 +18,7 @@ import (
 // SubnetEnv is the contents of subnet.env, the file that tells the container
 // runtime and the CNI plugin what this host leased.
 type SubnetEnv struct {
-	Network netip.Prefix // FLANNEL_NETWORK
+	Network netip.Prefix // FLANNEL_NETWORK; zero: the two IPv4 lines are left out
 	// Subnet is the leased subnet, masked. The file has its first host address
 	// instead, 10.5.72.1/24, which is the bridge's.
 	Subnet      netip.Prefix
@@ -32,8 +32,10 @@ type SubnetEnv struct {
 // (WriteSubnetFile in pkg/subnet/subnet.go).
 func (e SubnetEnv) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "FLANNEL_NETWORK=%v\n", e.Network)
-	fmt.Fprintf(&b, "FLANNEL_SUBNET=%v\n", firstHost(e.Subnet))
+	if e.Network.IsValid() {
+		fmt.Fprintf(&b, "FLANNEL_NETWORK=%v\n", e.Network)
+		fmt.Fprintf(&b, "FLANNEL_SUBNET=%v\n", firstHost(e.Subnet))
+	}
 	if e.IPv6Network.IsValid() {
 		fmt.Fprintf(&b, "FLANNEL_IPV6_NETWORK=%v\n", e.IPv6Network)
 		fmt.Fprintf(&b, "FLANNEL_IPV6_SUBNET=%v\n", firstHost(e.IPv6Subnet))
@@ -53,24 +55,29 @@ func firstHost(p netip.Prefix) netip.Prefix {
 // to a file is followed and stays. What is no regular file is left alone and an
 // error: a rename would put one in the place of /dev/null.
 func (e SubnetEnv) WriteFile(path string) error {
+	if err := writeWhole(path, e.String()); err != nil {
+		return fmt.Errorf("write subnet file: %w", err)
+	}
+	return nil
+}
+
+// writeWhole does what SubnetEnv.WriteFile says.
+func writeWhole(path, text string) error {
 	path, err := followFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("write subnet file: %w", err)
+		return err
 	}
 	dir := filepath.Dir(path)
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("write subnet file: %w", err)
+			return err
 		}
 		// A hardened unit's umask of 0077 would shut the runtime out.
 		if err := os.Chmod(dir, 0o755); err != nil {
-			return fmt.Errorf("write subnet file: %w", err)
+			return err
 		}
 	}
-	if err := replaceFile(path, []byte(e.String())); err != nil {
-		return fmt.Errorf("write subnet file: %w", err)
-	}
-	return nil
+	return replaceFile(path, []byte(text))
 }
 
 // followFile returns the path of the regular file that path names or links to.
@@ -145,8 +152,23 @@ func readRegular(path string) ([]byte, error) {
 // would, as far as such files go: comments, blank lines, "export", quotes,
 // spaces around the equals sign; the last of several lines counts.
 func ParseSubnetEnv(b []byte) (SubnetEnv, error) {
+	r, err := readVars(b)
+	if err != nil {
+		return SubnetEnv{}, err
+	}
+	e := r.subnetEnv()
+	return e, r.faults.err()
+}
+
+// envReader turns variables into checked values.
+type envReader struct {
+	vars   map[string]string
+	faults faults
+}
+
+func readVars(b []byte) (*envReader, error) {
 	if len(b) > maxSubnetEnv {
-		return SubnetEnv{}, fmt.Errorf("the file is larger than %d bytes", maxSubnetEnv)
+		return nil, fmt.Errorf("the file is larger than %d bytes", maxSubnetEnv)
 	}
 	vars := make(map[string]string)
 	lines := bufio.NewScanner(bytes.NewReader(b))
@@ -156,17 +178,19 @@ func ParseSubnetEnv(b []byte) (SubnetEnv, error) {
 			vars[key] = value
 		}
 	}
-	r := envReader{vars: vars}
-	e := SubnetEnv{
+	return &envReader{vars: vars}, nil
+}
+
+func (r *envReader) subnetEnv() SubnetEnv {
+	return SubnetEnv{
 		Network:     r.network("FLANNEL_NETWORK", true),
 		Subnet:      r.network("FLANNEL_SUBNET", true),
 		IPv6Network: r.network("FLANNEL_IPV6_NETWORK", false),
 		IPv6Subnet:  r.network("FLANNEL_IPV6_SUBNET", false),
 		MTU:         r.mtu("FLANNEL_MTU"),
 		// The CNI plugin compares with "true" to the letter.
-		IPMasq: vars["FLANNEL_IPMASQ"] == "true",
+		IPMasq: r.vars["FLANNEL_IPMASQ"] == "true",
 	}
-	return e, r.faults.err()
 }
 
 // parseLine reads one line of shell assignments.
@@ -187,15 +211,14 @@ func parseLine(s string) (key, value string, ok bool) {
 	return key, strings.TrimSpace(value), true
 }
 
-// envReader turns variables into checked values.
-type envReader struct {
-	vars   map[string]string
-	faults faults
+// network reads the network called key and masks it.
+func (r *envReader) network(key string, v4 bool) netip.Prefix {
+	return r.address(key, v4).Masked()
 }
 
-// network reads the network called key and masks it. Newer flannels put
+// address reads an address with the length of its network. Newer flannels put
 // several in one line, with commas; the first of the right family counts.
-func (r *envReader) network(key string, v4 bool) netip.Prefix {
+func (r *envReader) address(key string, v4 bool) netip.Prefix {
 	s, ok := r.vars[key]
 	if !ok {
 		return netip.Prefix{}
@@ -203,7 +226,7 @@ func (r *envReader) network(key string, v4 bool) netip.Prefix {
 	for one := range strings.SplitSeq(s, ",") {
 		p, err := netip.ParsePrefix(strings.TrimSpace(one))
 		if err == nil && p.Addr().Is4() == v4 && !p.Addr().Is4In6() {
-			return p.Masked()
+			return p
 		}
 	}
 	r.faults = append(r.faults, fmt.Errorf("%s is %q, which is no network", key, clip(s)))

@@ -26,15 +26,23 @@ FLANNEL_MTU=1450
 FLANNEL_IPMASQ=true
 `
 
+// flannel, pkg/subnet/subnet.go: the IPv4 lines are there only if EnableIPv4.
+const goldenEnvV6 = `FLANNEL_IPV6_NETWORK=2001:cafe:42::/56
+FLANNEL_IPV6_SUBNET=2001:cafe:42:3::1/64
+FLANNEL_MTU=1430
+FLANNEL_IPMASQ=false
+`
+
 func TestSubnetEnvByteExact(t *testing.T) {
 	e := SubnetEnv{Network: pfx("10.5.0.0/16"), Subnet: pfx("10.5.72.0/24"), MTU: 1450}
 	dual := e
 	dual.IPv6Network, dual.IPv6Subnet, dual.IPMasq = pfx("2001:cafe:42::/56"), pfx("2001:cafe:42::/64"), true
+	v6 := SubnetEnv{IPv6Network: pfx("2001:cafe:42::/56"), IPv6Subnet: pfx("2001:cafe:42:3::/64"), MTU: 1430}
 	for _, tt := range []struct {
 		name string
 		e    SubnetEnv
 		want string
-	}{{"IPv4", e, goldenEnv}, {"dual stack", dual, goldenEnvDual}} {
+	}{{"IPv4", e, goldenEnv}, {"dual stack", dual, goldenEnvDual}, {"IPv6", v6, goldenEnvV6}} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := tt.e.String(); got != tt.want {
 				t.Errorf("got\n%swant\n%s", got, tt.want)
@@ -136,13 +144,14 @@ func assertMode(t *testing.T, path string, want fs.FileMode) {
 func FuzzReadSubnetEnv(f *testing.F) {
 	f.Add([]byte(goldenEnv))
 	f.Add([]byte(goldenEnvDual))
+	f.Add([]byte(goldenEnvV6))
 	f.Add([]byte("export FLANNEL_SUBNET=\"10.5.1.1/24\" # x\n="))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := ParseSubnetEnv(b)
 		if e.Subnet.IsValid() && (e.Subnet != e.Subnet.Masked() || !e.Subnet.Addr().Is4()) {
 			t.Errorf("got Subnet %v", e.Subnet)
 		}
-		if err != nil || !e.Network.IsValid() || !e.Subnet.IsValid() || e.Subnet.Bits() > 30 ||
+		if err != nil || e.Network.IsValid() != e.Subnet.IsValid() || e.Subnet.Bits() > 30 ||
 			e.IPv6Network.IsValid() != e.IPv6Subnet.IsValid() || e.IPv6Subnet.Bits() > 126 {
 			return
 		}

@@ -49,10 +49,17 @@ type follower struct {
 const publishGap = time.Millisecond
 
 func (f *follower) publish(ctx context.Context, publish func(Snapshot)) {
+	alive := f.r.signs.begin("publish leases")
+	defer alive.end()
+	t := time.NewTicker(tick)
+	defer t.Stop()
 	for {
+		alive.within(turnWithin)
 		select {
 		case <-ctx.Done():
 			return
+		case <-t.C:
+			continue
 		case <-f.news:
 		}
 		f.mu.Lock()
@@ -76,7 +83,10 @@ func (f *follower) changed() {
 func (f *follower) run(ctx context.Context) {
 	var said pace
 	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
+	alive := f.r.signs.begin("watch leases")
+	defer alive.end()
 	for {
+		alive.within(f.r.o.Resync + turnWithin) // a quiet watch lasts until the next full read
 		err := f.follow(ctx, &b)
 		if ctx.Err() != nil {
 			return

@@ -22,13 +22,15 @@ type Lane struct {
 }
 
 // Waiter is what a lane does when it has nothing to do. One goroutine uses it;
-// Interrupt may be called by anyone.
+// Wake and Interrupt may be called by anyone.
 type Waiter interface {
 	// Yield lets other threads have the processor, and returns at once when
 	// none wants it.
 	Yield()
 	// Wait sleeps until a read of either end may find something.
 	Wait() error
+	// Wake makes this Wait, or the next one, return nil.
+	Wake()
 	// Interrupt makes this Wait, and every one after it, return
 	// ErrInterrupted.
 	Interrupt()
@@ -39,8 +41,9 @@ type Waiter interface {
 // lane is the two loops of a Lane.
 type lane struct {
 	Lane
-	out *outLoop
-	in  *inLoop
+	pulse *pulse
+	out   *outLoop
+	in    *inLoop
 }
 
 // threads returns the functions that move the lane, each to be run by a
@@ -73,6 +76,7 @@ func (l *lane) both() error {
 	defer runtime.UnlockOSThread()
 	var p patience
 	for !l.Waiter.Interrupted() {
+		l.pulse.answer()
 		moved, err := l.round()
 		switch {
 		case err != nil:

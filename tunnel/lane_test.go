@@ -48,6 +48,13 @@ func (w *fakeWaiter) Wait() error {
 	}
 }
 
+func (w *fakeWaiter) Wake() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
 func (w *fakeWaiter) Interrupt() { w.once.Do(func() { close(w.stop) }) }
 
 func (w *fakeWaiter) Interrupted() bool {

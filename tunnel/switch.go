@@ -40,6 +40,7 @@ type Switch struct {
 	buffers *buffer.Pool // of the memory that frames are read into
 	table   atomic.Pointer[table]
 	lanes   []laneLedgers // of Config.Lanes, in their order
+	pulses  []pulse       // of the same
 	// stranger is the last sender that was no peer, for the log.
 	stranger atomic.Uint32
 }
@@ -69,7 +70,7 @@ func New(c Config) (*Switch, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Switch{Config: c, header: header, buffers: buffers, lanes: make([]laneLedgers, len(c.Lanes))}
+	s := &Switch{Config: c, header: header, buffers: buffers, lanes: make([]laneLedgers, len(c.Lanes)), pulses: make([]pulse, len(c.Lanes))}
 	s.SetPeers(nil)
 	return s, nil
 }
@@ -103,7 +104,7 @@ func (s *Switch) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	lanes := make([]*lane, len(s.Lanes))
 	for i := range lanes {
-		lanes[i] = &lane{Lane: s.Lanes[i], out: newOutLoop(s, i), in: newInLoop(s, i)}
+		lanes[i] = &lane{Lane: s.Lanes[i], pulse: &s.pulses[i], out: newOutLoop(s, i), in: newInLoop(s, i)}
 		defer s.buffers.Put(lanes[i].out.frames)
 		for _, f := range lanes[i].threads() {
 			g.Go(f)

@@ -68,7 +68,7 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	// again and ends the process at once: nobody should need SIGKILL.
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(signalGrace, stop) })()
 
-	err := newApp(env, stdout, stderr).RunContext(ctx, args)
+	err := newApp(env, stdout, stderr).RunContext(ctx, splitLetters(args))
 	if err == nil {
 		return exitOK
 	}
@@ -94,6 +94,12 @@ func newApp(env []string, stdout, stderr io.Writer) *cli.App {
 				Usage:  "show what the daemon on this host does",
 				Flags:  showFlags(),
 				Action: func(c *cli.Context) error { return statusCommand(c, env) },
+			},
+			{
+				Name:   "docker-opts",
+				Usage:  "write the Docker daemon's options, as mk-docker-opts.sh does",
+				Flags:  dockerOptsFlags(),
+				Action: func(c *cli.Context) error { return dockerOptsCommand(c, env) },
 			},
 			configCommand(env),
 			leaseCommand(env),

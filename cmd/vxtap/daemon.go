@@ -173,11 +173,12 @@ func (d *daemon) serve(ctx context.Context, health net.Listener) error {
 		g.Go(func() error { return serveHTTP(ctx, health, mux, d.log) })
 	}
 	g.Go(func() error { return d.runSegments(ctx) })
+	g.Go(func() error { d.tellSystemd(ctx); return nil })
 	g.Go(func() error {
 		<-ctx.Done()
 		d.log.Info("stopping")
 		d.phase.Store(phaseStopping)
-		d.notify(sd.SdNotifyStopping)
+		d.notify(sd.SdNotifyStopping + "\nSTATUS=" + string(phaseStopping))
 		return nil
 	})
 	return g.Wait()
@@ -229,7 +230,7 @@ func (d *daemon) runSegment(ctx context.Context, config lease.Config, made lease
 // the subnet file is there, since whoever waits for us reads it next.
 func (d *daemon) ready() {
 	if d.phase.CompareAndSwap(phaseStarting, phaseReady) {
-		d.notify(sd.SdNotifyReady)
+		d.notify(sd.SdNotifyReady + "\nSTATUS=" + d.line())
 	}
 }
 

@@ -28,10 +28,12 @@ func TestDaemonStartsAndStops(t *testing.T) {
 	systemd, path := listenSystemd(t)
 	p := h.daemon([]string{"NOTIFY_SOCKET=" + path}, "-ip-masq")
 
-	if got := receive(t, systemd); got != "READY=1" {
-		t.Errorf("systemd got %q, want READY=1", got)
-	}
+	hear(t, systemd, "STATUS=waiting for etcd and the network config")
+	ready := hear(t, systemd, "READY=1")
 	s := h.status()
+	if want := fmt.Sprintf("READY=1\nSTATUS=forwarding for %s, peers: 0", s.Subnet); ready != want {
+		t.Errorf("systemd got %q, want %q", ready, want)
+	}
 	env, err := os.ReadFile(h.subnetFile) // there as soon as READY=1 is
 	if err != nil {
 		t.Fatal(err)
@@ -47,8 +49,8 @@ func TestDaemonStartsAndStops(t *testing.T) {
 		t.Errorf("frames got lost without a reason: %+v, %+v", s.In, s.Out)
 	}
 	p.stop(h)
-	if got := receive(t, systemd); got != "STOPPING=1" {
-		t.Errorf("systemd got %q, want STOPPING=1", got)
+	if got, want := hear(t, systemd, "STOPPING=1"), "STOPPING=1\nSTATUS=stopping"; got != want {
+		t.Errorf("systemd got %q, want %q", got, want)
 	}
 	h.nothingLeft()
 	if !strings.Contains(h.leases(), strings.ReplaceAll(s.Subnet.String(), "/", "-")) {
@@ -73,6 +75,17 @@ func listenSystemd(t *testing.T) (*net.UnixConn, string) {
 	}
 	t.Cleanup(func() { c.Close() })
 	return c, path
+}
+
+// hear returns the next message that begins with a line.
+func hear(t *testing.T, c *net.UnixConn, line string) string {
+	t.Helper()
+	for {
+		got := receive(t, c)
+		if first, _, _ := strings.Cut(got, "\n"); first == line {
+			return got
+		}
+	}
 }
 
 func receive(t *testing.T, c *net.UnixConn) string {

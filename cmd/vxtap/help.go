@@ -45,7 +45,7 @@ func printHelp(app *cli.App, cmd *cli.Command) error {
 	} else {
 		b.WriteString(daemonHelp)
 		for _, c := range app.Commands {
-			fmt.Fprintf(&b, "  %-10s%s\n", c.Name, c.Usage)
+			fmt.Fprintf(&b, "  %-13s%s\n", c.Name, c.Usage)
 		}
 		writeFlags(&b, app.Flags)
 	}
@@ -61,6 +61,8 @@ func commandHelp(cmd *cli.Command) string {
 		return ""
 	case cmd.Name == "status":
 		return statusHelp
+	case cmd.Name == "docker-opts":
+		return dockerOptsHelp
 	}
 	return cmd.Description
 }

@@ -25,6 +25,10 @@ import (
 // defaultRunDir is where daemon and command line meet.
 const defaultRunDir = "/run/vxtap"
 
+// defaultSubnetFile is where flannel's CNI plugin, and Docker's options, look
+// for the subnet.
+const defaultSubnetFile = "/run/flannel/subnet.env"
+
 // settings are the daemon's flags, checked.
 type settings struct {
 	etcd        etcd.Config // Password is a secret: nothing logs or shows settings whole

@@ -26,6 +26,9 @@ func FindUplink(Choice) (Uplink, error) { return Uplink{}, unsupported() }
 // CheckFree reports that this platform is not supported yet.
 func CheckFree(device string, port uint16, local netip.Addr) error { return unsupported() }
 
+// CheckSubnetRoute reports that this platform is not supported yet.
+func CheckSubnetRoute(subnet netip.Prefix) error { return unsupported() }
+
 // Apply reports that this platform is not supported yet.
 func Apply(Plan) (changed []string, err error) { return nil, unsupported() }
 

@@ -16,11 +16,11 @@ import (
 )
 
 // Poller waits for a fixed set of descriptors. One goroutine at a time waits;
-// Interrupt may be called by anyone.
+// Wake and Interrupt may be called by anyone.
 type Poller struct {
-	// set has an eventfd behind the caller's descriptors, which Interrupt makes
-	// readable for good: closing a descriptor would not wake whoever is parked
-	// on it.
+	// set has an eventfd behind the caller's descriptors, which Wake makes
+	// readable once and Interrupt for good: closing a descriptor would not wake
+	// whoever is parked on it.
 	set     []unix.PollFd
 	wake    int
 	stopped atomic.Bool
@@ -73,12 +73,33 @@ func (p *Poller) Wait() error {
 	if p.stopped.Load() {
 		return tunnel.ErrInterrupted
 	}
+	if p.set[len(p.set)-1].Revents != 0 {
+		return p.calm()
+	}
 	return nil
 }
+
+// calm takes back what Wake wrote. Should it take an Interrupt's with it, then
+// that has set stopped before it wrote.
+func (p *Poller) calm() error {
+	var count [8]byte
+	_, _ = unix.Read(p.wake, count[:]) // at worst the next Wait is short as well
+	if p.stopped.Load() {
+		return tunnel.ErrInterrupted
+	}
+	return nil
+}
+
+// Wake implements tunnel.Waiter.
+func (p *Poller) Wake() { p.signal() }
 
 // Interrupt implements tunnel.Waiter.
 func (p *Poller) Interrupt() {
 	p.stopped.Store(true)
+	p.signal()
+}
+
+func (p *Poller) signal() {
 	one := [8]byte{1, 1, 1, 1, 1, 1, 1, 1} // any number but zero
 	_, _ = unix.Write(p.wake, one[:])
 }

@@ -120,3 +120,40 @@ func TestWaitAndYieldDoNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations, want 0", n)
 	}
 }
+
+func TestWakeEndsOneWait(t *testing.T) {
+	r, _ := pipe(t)
+	p := poller(t, r)
+	for range 3 {
+		p.Wake()
+		p.Wake() // before anybody waits, and twice
+		// A Wait may return for no reason; one of a few has been woken.
+		for range 10 {
+			if err := p.Wait(); err != nil {
+				t.Fatalf("got %v", err)
+			}
+			if !readable(t, p.wake) {
+				break
+			}
+		}
+		if readable(t, p.wake) {
+			t.Error("no wait will ever sleep again")
+		}
+	}
+	p.Wake()
+	p.Interrupt()
+	for range 2 {
+		if err := p.Wait(); !errors.Is(err, tunnel.ErrInterrupted) {
+			t.Errorf("got %v, want the interrupt to outlive the wake", err)
+		}
+	}
+}
+
+func readable(t *testing.T, fd int) bool {
+	t.Helper()
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n > 0
+}

@@ -23,6 +23,9 @@ func (*Poller) Yield() {}
 // Wait is never called.
 func (*Poller) Wait() error { return errors.ErrUnsupported }
 
+// Wake is never called.
+func (*Poller) Wake() {}
+
 // Interrupt is never called.
 func (*Poller) Interrupt() {}
 

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A lane's thread alone is stopped, as if it hung in a driver: every other part
+// of the daemon is well, and systemd must hear no more of it.
+func TestWatchdogNoticesOneThreadThatHangs(t *testing.T) {
+	h := newTestHost(t)
+	h.startEtcd(netConfig)
+	systemd, path := listenSystemd(t)
+	p := h.daemon([]string{"NOTIFY_SOCKET=" + path, "WATCHDOG_USEC=400000"}, "-queues=1", "-tx-path=udp")
+	hear(t, systemd, "READY=1")
+	for range 3 {
+		hear(t, systemd, "WATCHDOG=1")
+	}
+	resume := stopLane(t, h, p.cmd.Process.Pid)
+	hear(t, systemd, "STATUS=hangs: lane 1 of 1 does not turn")
+	if got := silence(t, systemd, time.Second); strings.Contains(got, "WATCHDOG") {
+		t.Errorf("systemd got %q while a lane hangs", got)
+	}
+	if s := h.status(); s.State != "ready" {
+		t.Errorf("got state %q, want the rest of the daemon to be well", s.State)
+	}
+	resume()
+	hear(t, systemd, "WATCHDOG=1")
+	p.stop(h)
+	hear(t, systemd, "STOPPING=1")
+	h.nothingLeft()
+}
+
+// etcd that is away is no reason for a restart: that would end the forwarding.
+func TestWatchdogIsFedWhileEtcdIsDown(t *testing.T) {
+	h := newTestHost(t)
+	etcd := h.startEtcd(netConfig)
+	systemd, path := listenSystemd(t)
+	p := h.daemon([]string{"NOTIFY_SOCKET=" + path, "WATCHDOG_USEC=2000000"})
+	hear(t, systemd, "READY=1")
+	if err := etcd.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-etcd.ended
+	for told := ""; !strings.HasPrefix(told, "STATUS=forwarding for ") || !strings.Contains(told, "; etcd: "); {
+		told = receive(t, systemd)
+	}
+	for range 4 {
+		hear(t, systemd, "WATCHDOG=1")
+	}
+	p.stop(h)
+}
+
+// silence returns the first message within d, "" if there is none.
+func silence(t *testing.T, c *net.UnixConn, d time.Duration) string {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 256)
+	n, err := c.Read(b)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	return string(b[:n])
+}
+
+// stopLane stops the one thread of a process that sleeps in ppoll(2), which
+// is its lane's, and returns what lets it go on.
+func stopLane(t *testing.T, h *testHost, pid int) (resume func()) {
+	t.Helper()
+	tid := 0
+	h.eventually("the lane sleeps", func() error {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
+		if err != nil {
+			return err
+		}
+		for _, name := range tasks {
+			call, err := os.ReadFile(name)
+			if err != nil {
+				continue // the thread has ended
+			}
+			number, _, _ := strings.Cut(string(call), " ")
+			if number == strconv.Itoa(unix.SYS_PPOLL) {
+				tid, err = strconv.Atoi(filepath.Base(filepath.Dir(name)))
+				return err
+			}
+		}
+		return errors.New("no thread is in ppoll")
+	})
+	// One thread does all of it: a tracer is a thread.
+	runtime.LockOSThread()
+	if err := unix.PtraceSeize(tid); err != nil {
+		lacking(t, fmt.Sprintf("ptrace: %v", err))
+	}
+	if err := unix.PtraceInterrupt(tid); err != nil {
+		t.Fatal(err)
+	}
+	var ws unix.WaitStatus
+	if _, err := unix.Wait4(tid, &ws, unix.WALL, nil); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := unix.PtraceDetach(tid); err != nil {
+			t.Error(err)
+		}
+		runtime.UnlockOSThread()
+	}
+}
