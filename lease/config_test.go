@@ -203,6 +203,9 @@ func FuzzParseConfig(f *testing.F) {
 			}
 			return
 		}
+		if r := ReadConfig(b); len(r.Settings()) < 14 || len(c.Changes(r.Config)) != 0 || c.Room() < 1 {
+			t.Errorf("got settings %v, changes %v and room for %d", r.Settings(), c.Changes(r.Config), c.Room())
+		}
 		// A config that passes can be leased from.
 		switch {
 		case c.Network != c.Network.Masked() || !c.Network.Addr().Is4():

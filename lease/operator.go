@@ -85,14 +85,17 @@ func (o *Operator) FillExpires(ctx context.Context, leases []Lease) error {
 	for id, of := range byGrant {
 		g.Go(func() error {
 			left, err := o.store.Left(ctx, id)
-			if errors.Is(err, ErrNoGrant) {
+			switch {
+			case errors.Is(err, ErrNoGrant):
 				return nil
+			case err != nil:
+				return err
 			}
 			end := time.Now().Add(left)
 			for _, i := range of {
 				leases[i].Expires = end
 			}
-			return err
+			return nil
 		})
 	}
 	return g.Wait()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
@@ -197,19 +198,22 @@ func configGet(c *cli.Context, env []string) error {
 	} else {
 		var p printer
 		p.linef("%s, revision %d:\n", key, stored.Revision)
-		p.linef("%s\n", clipped(stored.Value))
+		p.linef("%s\n", quoted(stored.Value))
 		p.reading(r)
 		err = p.to(c.App.Writer)
 	}
 	return errors.Join(err, refusal(key, r))
 }
 
-// clipped is a value of at most maxConfigFile bytes, for people.
-func clipped(value []byte) string {
-	if len(value) <= maxConfigFile {
-		return string(value)
+// quoted is the first maxConfigFile bytes of a value, for people: indented, so
+// that no line of it can be taken for one of ours.
+func quoted(value []byte) string {
+	more := ""
+	if len(value) > maxConfigFile {
+		more = fmt.Sprintf("\n  ... and %d bytes more", len(value)-maxConfigFile)
+		value = value[:maxConfigFile]
 	}
-	return fmt.Sprintf("%s\n... and %d bytes more", value[:maxConfigFile], len(value)-maxConfigFile)
+	return "  " + strings.ReplaceAll(string(value), "\n", "\n  ") + more
 }
 
 func storedConfigStatus(key string, stored lease.StoredConfig, r lease.Reading) StoredConfigStatus {

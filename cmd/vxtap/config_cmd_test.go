@@ -91,7 +91,7 @@ func TestConfigGet(t *testing.T) {
 	n.run("config get", exitOK, "/kubernetes/network/config, revision ", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "MTU": 1400}}`, "Backend.MTU            1400\n")
 
 	n.put("config", "{\"Network\": \"10.5.0.0\",\n \"evil\u009b2J\": 1}")
-	n.run("config get", exitError, "\n \"evil?2J\": 1}", "fault: network config: Network \"10.5.0.0\" is no network", "has 2 faults: no host would start with it")
+	n.run("config get", exitError, "\n   \"evil?2J\": 1}\n", "fault: network config: Network \"10.5.0.0\" is no network", "has 2 faults: no host would start with it")
 	var got StoredConfigStatus
 	if err := json.Unmarshal([]byte(n.run("config get -o json", exitError)), &got); err != nil {
 		t.Fatal(err)
