@@ -65,12 +65,12 @@ func (s *segment) openUplink(context.Context) error {
 		return nil
 	}
 	dev, err := uplink.Open(uplink.Config{
-		Name:       uplinkName(s.config.Backend.VNI),
-		Local:      s.local(),
-		MTU:        s.mtu,
-		Must:       s.d.txPath == txUplink,
-		SourcePort: s.underlay.Lanes()[0].SourcePort,
-		Log:        s.log,
+		Name:  uplinkName(s.config.Backend.VNI),
+		Local: s.local(),
+		MTU:   s.mtu,
+		Must:  s.d.txPath == txUplink,
+		Ports: s.underlay.SourcePorts(),
+		Log:   s.log,
 	})
 	switch {
 	case err == nil:

@@ -265,6 +265,10 @@ func (s *segment) run(ctx context.Context) error {
 	g.Go(func() error { return s.d.registry.Watch(ctx, s.publish) })
 	g.Go(func() error { return s.hold(ctx) })
 	g.Go(func() error { report(ctx, s.log, s.news, s.view.Load); return nil })
+	g.Go(func() error {
+		reportWarnings(ctx, s.log, func() []string { return hostWarnings(sysctls, s.device) })
+		return nil
+	})
 	g.Go(func() error { return s.admin.wait(ctx) })
 	g.Go(func() error { s.watchHost(ctx); return nil })
 	if s.whole != nil {

@@ -64,6 +64,7 @@ func TestSettings(t *testing.T) {
 				publicIP: netip.MustParseAddr("192.0.2.7"), queues: 3, txPath: txUDP, checks: tunnel.Checks{Source: tunnel.Log, InnerSource: tunnel.Off},
 				subnetFile: "/s", leaseTTL: 48 * time.Hour, onLeaseLost: lostExit, renewMargin: 1439 * time.Minute, ipMasq: true, forward: true, runDir: "/r",
 				health: netip.MustParseAddrPort("[::1]:8080"), debug: true, logJSON: true,
+				lacks: []string{"-queues=3: it is one, since -offload=off has no csum, and without it a TAP has one queue"},
 			},
 		},
 		{"bare endpoints", []string{"-etcd-endpoints=10.0.0.1:2379,etcd:2379"}, nil, defaults(func(s *settings) {
@@ -150,7 +151,7 @@ func TestAnnounceHasNoSecrets(t *testing.T) {
 // Rules that flanneld sets and vxtap does not must be missed in the log, not
 // in the traffic.
 func TestAnnounceSaysWhatIsMissing(t *testing.T) {
-	const forward, masq, idle = "forward rules are not set", "nobody masquerades now", "without effect"
+	const forward, masq, idle, lacks, lo = "forward rules are not set", "nobody masquerades now", "without effect", "without its whole effect", "is the loopback"
 	tests := []struct {
 		name string
 		args []string
@@ -161,6 +162,9 @@ func TestAnnounceSaysWhatIsMissing(t *testing.T) {
 		{"forward rules not wanted", []string{"-iptables-forward-rules=false"}, nil},
 		{"masquerading", []string{"-ip-masq", "-iptables-forward-rules=false"}, []string{masq}},
 		{"a flag that does nothing", []string{"-ip-blackhole-route", "-iptables-forward-rules=false"}, []string{idle}},
+		{"fewer offloads than it looks", []string{"-offload=-csum", "-iptables-forward-rules=false"}, []string{lacks}},
+		{"fewer queues than asked for", []string{"-offload=csum", "-queues=4", "-iptables-forward-rules=false"}, nil},
+		{"the loopback", []string{"-iface=127.0.0.1", "-iptables-forward-rules=false"}, []string{lo}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -169,8 +173,12 @@ func TestAnnounceSaysWhatIsMissing(t *testing.T) {
 				t.Fatal(err)
 			}
 			var b bytes.Buffer
-			(&daemon{settings: s, log: slog.New(slog.NewTextHandler(&b, nil))}).announce()
-			for _, line := range []string{forward, masq, idle} {
+			d := &daemon{settings: s, log: slog.New(slog.NewTextHandler(&b, nil))}
+			if slices.Contains(tt.want, lo) {
+				d.uplink.Addr = netip.MustParseAddr("127.0.0.1")
+			}
+			d.announce()
+			for _, line := range []string{forward, masq, idle, lacks, lo} {
 				want := 0
 				if slices.Contains(tt.want, line) {
 					want = 1

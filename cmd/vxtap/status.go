@@ -15,14 +15,17 @@ import (
 )
 
 // Status is what the daemon tells about itself: the JSON of /v1/status on its
-// socket, and of vxtap status -o json. Fields are added, never renamed. It
-// holds no secrets.
+// socket, and of vxtap status -o json. Fields are added, never renamed, and
+// docs/status.md has a line for each. It holds no secrets.
 type Status struct {
 	Version string    `json:"version"`        // of the daemon
 	PID     int       `json:"pid"`            // of the daemon
 	Started time.Time `json:"started"`        // by the daemon's clock
 	Uptime  float64   `json:"uptime_seconds"` // since Started
 	State   string    `json:"state"`          // "waiting for etcd and the network config", "setting up", "ready", "lease lost, asking again" or "stopping"
+	// What on the host keeps containers from the overlay although State may be
+	// "ready", and what to do; [] where nothing is known to.
+	Warnings []string `json:"warnings"`
 
 	Device    string         `json:"device"`    // of the TAP
 	VNI       uint32         `json:"vni"`       // of the segment
@@ -69,6 +72,9 @@ type TXPathStatus struct {
 	Device     string `json:"device"`     // of the uplink TAP; "" if there is none
 	Reason     string `json:"reason"`     // why it is "udp", "" if it is not
 	Frames     uint64 `json:"frames"`     // super-frames that left whole
+	// To how many peers super-frames leave whole at present; the way to the others
+	// is proven when there is one for them.
+	OpenPeers int `json:"open_peers"`
 	// Peers to which super-frames are cut although the way is "uplink", or would
 	// be: how many, and the first few of them.
 	CutPeers int         `json:"cut_peers"`
@@ -158,7 +164,7 @@ func (d *daemon) status(now time.Time) Status {
 		Etcd:      EtcdStatus{Endpoints: d.etcd.Endpoints, Prefix: d.etcd.Prefix},
 	}
 	// [] and {} in JSON, not null.
-	s.Peers, s.Rejected = []PeerStatus{}, []RejectedKey{}
+	s.Warnings, s.Peers, s.Rejected = []string{}, []PeerStatus{}, []RejectedKey{}
 	s.Offloads = offloadsStatus(nil, nil, false)
 	s.TXPath = TXPathStatus{Configured: d.txPath, InUse: txUDP, Cut: []CutStatus{}}
 	s.Out, s.In = directionStatus(&tunnel.Direction{}), directionStatus(&tunnel.Direction{})
@@ -221,6 +227,8 @@ func (s *Status) addSegment(seg *segment) {
 	s.Offloads = offloadsStatus(seg.tap.Offloads(), seg.underlay.Offloads(), seg.d.offload.coalesce)
 	s.Queues = seg.queues()
 
+	s.Warnings = hostWarnings(sysctls, seg.device)
+
 	st := seg.sw.Stats()
 	s.TXPath = seg.txPathStatus(st.Out.Whole)
 	s.Out, s.In = directionStatus(&st.Out), directionStatus(&st.In)
@@ -249,7 +257,7 @@ func (s *segment) txPathStatus(frames uint64) TXPathStatus {
 		return p
 	}
 	state := s.whole.State()
-	p.Device, p.Reason, p.CutPeers = s.whole.Name, state.Reason, state.Cut
+	p.Device, p.Reason, p.OpenPeers, p.CutPeers = s.whole.Name, state.Reason, state.Wanted, state.Cut
 	if state.Open {
 		p.InUse = txUplink
 	}

@@ -119,7 +119,13 @@ func Describe(v *packet.View, cmsgSize, mtu int) (virtio.Header, Fault) {
 		return virtio.Header{}, TooBig
 	}
 	if !partial {
-		if !noChecksum(v) && !verify(v) {
+		if v.Proto == packet.ProtoUDP && v.Csum() == 0 {
+			// None was made, which is for IPv4 only. The segments get one: the
+			// kernel cuts no super-frame without.
+			if v.Version != 4 {
+				return virtio.Header{}, BadChecksum
+			}
+		} else if !verify(v) {
 			return virtio.Header{}, BadChecksum
 		}
 		v.SetCsum(pseudo)
@@ -153,12 +159,6 @@ func segmentSize(v *packet.View, typ virtio.GSOType, cmsgSize, mtu int) int {
 // maxGSOSize is the largest gso_size; 0xffff has a meaning of its own in Linux
 // (GSO_BY_FRAGS).
 const maxGSOSize = 0xfffe
-
-// noChecksum reports whether v is UDP over IPv4 whose sender made no checksum. Its
-// segments get one: the kernel cuts no super-frame without.
-func noChecksum(v *packet.View) bool {
-	return v.Proto == packet.ProtoUDP && v.Version == 4 && v.Csum() == 0
-}
 
 // verify reports whether the transport checksum of v is right. v is TCP, or
 // UDP with a checksum.

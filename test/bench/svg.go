@@ -18,8 +18,10 @@ const (
 	barHeight  = 12
 	barPitch   = 13
 	groupGap   = 18
+	textHeight = 42  // of a work's name and the kernel's figures in both places
 	topHeight  = 108 // title, legend and the panels' titles
 	margin     = 16
+	valueWidth = 25 // of a number beside a bar
 )
 
 // maxScale bounds the axis: what is longer is cut off, and its number says so.
@@ -77,12 +79,17 @@ func meaning(name string) string {
 	}
 }
 
-// group is the bars of one work: what its name is, and its rows by place, of
-// which one may be missing.
+// group is the bars of one work: what its name is, its rows by place, of which
+// one may be missing, and who has a bar in any of them.
 type group struct {
 	title string
 	rows  map[place]*row
+	bars  []string
+	y     int // of its top
 }
+
+// height is that of the bars, or of the text beside them.
+func (g group) height() int { return max(len(g.bars)*barPitch, textHeight) + groupGap }
 
 // chart is the picture while it is drawn.
 type chart struct {
@@ -90,6 +97,7 @@ type chart struct {
 	groups []group
 	bars   []string // names of contestants, one bar each
 	scale  float64  // the ratio at a panel's right edge
+	bottom int      // below the last group
 	w      strings.Builder
 }
 
@@ -104,14 +112,25 @@ func (r results) picture() string {
 			c.add(row)
 		}
 	}
-	for _, g := range c.groups {
-		for _, row := range g.rows {
-			for _, name := range c.bars {
-				if v := better(row, name); v > c.scale {
-					c.scale = min(maxScale, math.Ceil(v*4)/4)
+	c.bottom = topHeight
+	for i := range c.groups {
+		g := &c.groups[i]
+		for _, name := range c.bars {
+			best := math.NaN()
+			for _, row := range g.rows {
+				if v := better(row, name); math.IsNaN(best) || v > best {
+					best = v
 				}
 			}
+			if math.IsNaN(best) {
+				continue // no room for a bar that is never there
+			}
+			g.bars = append(g.bars, name)
+			if best > c.scale {
+				c.scale = min(maxScale, math.Ceil(best*4)/4)
+			}
 		}
+		g.y, c.bottom = c.bottom, c.bottom+g.height()
 	}
 	c.draw()
 	return c.w.String()
@@ -127,7 +146,7 @@ func (c *chart) add(r *row) {
 	i := slices.IndexFunc(c.groups, func(g group) bool { return g.title == title })
 	if i < 0 {
 		i = len(c.groups)
-		c.groups = append(c.groups, group{title, map[place]*row{}})
+		c.groups = append(c.groups, group{title: title, rows: map[place]*row{}})
 	}
 	c.groups[i].rows[r.place] = r
 }
@@ -140,11 +159,9 @@ func better(r *row, name string) float64 {
 	return r.ratio(name, kernelName)
 }
 
-func (c *chart) groupHeight() int { return max(len(c.bars), 2)*barPitch + groupGap }
-
 func (c *chart) draw() {
 	width := margin + labelWidth + 2*panelWidth + panelGap + margin + 20
-	height := topHeight + len(c.groups)*c.groupHeight() + 30
+	height := c.bottom + 46
 	fmt.Fprintf(&c.w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img">`+"\n", width, height, width, height)
 	fmt.Fprintf(&c.w, "<title>Works of all contestants as ratios to kernel VXLAN</title>\n<style>%s</style>\n", style)
 	fmt.Fprintf(&c.w, `<rect class="ground" width="%d" height="%d"/>`+"\n", width, height)
@@ -153,26 +170,27 @@ func (c *chart) draw() {
 	for i, p := range []place{containers, hosts} {
 		c.panel(p, margin+labelWidth+i*(panelWidth+panelGap))
 	}
-	for i, g := range c.groups {
-		y := topHeight + i*c.groupHeight()
-		c.text(margin, y+barHeight-1, "name", "start", g.title)
-		c.text(margin, y+barHeight+14, "soft small", "start", g.kernel())
+	for _, g := range c.groups {
+		c.text(margin, g.y+barHeight-1, "name", "start", g.title)
+		for i, line := range g.kernel() {
+			c.text(margin, g.y+barHeight+14+14*i, "soft small", "start", line)
+		}
 	}
-	c.text(margin, height-14, "soft small", "start", c.settings.method()+"; "+c.conditions()[1])
+	c.text(margin, height-30, "soft small", "start", c.settings.method()+"; "+c.conditions()[1])
+	c.text(margin, height-14, "soft small", "start", "The CPU time that daemons take is not in the picture: the kernel has none to compare with. The table has it.")
 	c.w.WriteString("</svg>\n")
 }
 
-// kernel returns the kernel's own figures, for those who want to know what 1 is.
-func (g group) kernel() string {
-	var figures []string
-	var unit string
+// kernel returns the kernel's own figures, for those who want to know what 1 is,
+// a line for each place.
+func (g group) kernel() []string {
+	var lines []string
 	for _, p := range []place{containers, hosts} {
 		if r := g.rows[p]; r != nil {
-			figures = append(figures, figure(r.median(kernelName)))
-			unit = r.unit
+			lines = append(lines, fmt.Sprintf("kernel, %s: %s %s", p, figure(r.median(kernelName)), r.unit))
 		}
 	}
-	return "kernel " + strings.Join(figures, " and ") + " " + unit
+	return lines
 }
 
 func (c *chart) legend() {
@@ -187,7 +205,7 @@ func (c *chart) legend() {
 // panel draws one place's axis and bars, from x on.
 func (c *chart) panel(p place, x int) {
 	at := func(ratio float64) float64 { return float64(x) + min(ratio, c.scale)/c.scale*panelWidth }
-	top, bottom := topHeight-8, topHeight+len(c.groups)*c.groupHeight()-groupGap+6
+	top, bottom := topHeight-8, c.bottom-groupGap+6
 	c.text(x, topHeight-26, "name", "start", "between "+string(p))
 	for step := 0; float64(step)/4 <= c.scale; step++ {
 		ratio := float64(step) / 4
@@ -200,12 +218,17 @@ func (c *chart) panel(p place, x int) {
 			c.text(int(at(ratio)), topHeight-12, "soft small", "middle", fmt.Sprint(ratio))
 		}
 	}
-	for i, g := range c.groups {
-		for j, name := range c.bars {
+	for _, g := range c.groups {
+		for j, name := range g.bars {
 			if r := g.rows[p]; r != nil && !math.IsNaN(better(r, name)) {
-				v, y := better(r, name), topHeight+i*c.groupHeight()+j*barPitch
+				v, y := better(r, name), g.y+j*barPitch
 				fmt.Fprintf(&c.w, `<rect x="%d" y="%d" width="%.1f" height="%d" rx="1.5" fill="%s"/>`+"\n", x, y, at(v)-float64(x), barHeight, colour(name))
-				c.text(int(at(v))+4, y+barHeight-2, "value", "start", fmt.Sprintf("%.2f", v))
+				// A number of which the line at 1 would go through stands behind it.
+				left, one := int(at(v))+4, int(at(1))
+				if left <= one && left+valueWidth > one {
+					left = one + 4
+				}
+				c.text(left, y+barHeight-2, "value", "start", fmt.Sprintf("%.2f", v))
 			}
 		}
 	}

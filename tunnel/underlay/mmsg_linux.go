@@ -51,6 +51,7 @@ func openLanes(c Config) (*Conn, error) {
 	if err := p.open(c); err != nil {
 		return conn, fmt.Errorf("open sending sockets on %s: %w", c.Local.Addr(), err)
 	}
+	conn.ports = p.ports
 	conn.offloads = func() []string {
 		var names []string
 		if p.segment.Load() {

@@ -37,7 +37,7 @@ func openPortable(c Config) (*Conn, error) {
 		p.Close()
 		return nil, err
 	}
-	return &Conn{lanes: []Lane{p}, close: p.Close, offloads: func() []string { return nil }}, nil
+	return &Conn{lanes: []Lane{p}, ports: p.ports, close: p.Close, offloads: func() []string { return nil }}, nil
 }
 
 func (p *portable) open(c Config) error {

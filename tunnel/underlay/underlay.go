@@ -40,6 +40,7 @@ type Config struct {
 // Conn is the open sockets.
 type Conn struct {
 	lanes    []Lane
+	ports    []uint16 // that datagrams leave from
 	close    func() error
 	offloads func() []string
 }
@@ -71,6 +72,9 @@ func Open(c Config) (*Conn, error) {
 // Lanes returns the lanes, as many as were asked for. Where the platform cannot
 // share a port it is one.
 func (c *Conn) Lanes() []Lane { return c.lanes }
+
+// SourcePorts returns the ports that datagrams leave from, whatever their flow.
+func (c *Conn) SourcePorts() []uint16 { return c.ports }
 
 // Offloads names what is in use right now: "udp-segment", "udp-gro". It is
 // safe for concurrent use.

@@ -4,10 +4,17 @@ package uplink
 
 import "net/netip"
 
+// question is what there is to be known about one peer.
+type question struct {
+	vtep netip.Addr
+	turn int  // which of the ports has the full segments, modulo their number
+	anew bool // nothing is known: prove the largest frame too
+}
+
 // ask proves the way to each peer. Where it is blocked, the TAP may not be what
 // it was: then it is set up again, and the peer is asked about once more.
-func (d *Device) ask(vteps []netip.Addr) []answer {
-	answers := d.prove(vteps)
+func (d *Device) ask(questions []question) []answer {
+	answers := d.prove(questions)
 	var shut []int
 	for i, a := range answers {
 		if a.verdict == blocked {
@@ -24,16 +31,16 @@ func (d *Device) ask(vteps []netip.Addr) []answer {
 			answers[i].reason = err.Error()
 		}
 	case changed:
-		d.askAgain(vteps, answers, shut)
+		d.askAgain(questions, answers, shut)
 	}
 	return answers
 }
 
 // askAgain puts new answers in the place of those that shut are the indices of.
-func (d *Device) askAgain(vteps []netip.Addr, answers []answer, shut []int) {
-	some := make([]netip.Addr, len(shut))
+func (d *Device) askAgain(questions []question, answers []answer, shut []int) {
+	some := make([]question, len(shut))
 	for k, i := range shut {
-		some[k] = vteps[i]
+		some[k] = questions[i]
 	}
 	for k, a := range d.prove(some) {
 		answers[shut[k]] = a

@@ -48,16 +48,18 @@ func Open(c Config) (*Device, error) {
 }
 
 // setUpAgain sets on the TAP what somebody may have taken away, and makes a new
-// one where it is gone. It reports whether there was anything to do.
+// one where it is gone. It reports whether there was anything to do. Somebody may
+// have given the TAP another name, and its own to something else.
 func (d *Device) setUpAgain() (changed bool, err error) {
-	replaced := !d.tap.attached()
-	if replaced {
+	name, ok := d.tap.name()
+	if !ok {
 		if err := d.replace(); err != nil {
 			return false, err
 		}
+		name = d.Name
 	}
-	changed, err = host.AdmitUplink(d.Name)
-	return changed || replaced, err
+	changed, err = host.AdmitUplink(name)
+	return changed || !ok, err
 }
 
 // replace puts a new TAP behind the descriptor, in one step: the lanes write to
@@ -95,13 +97,13 @@ func openControl(local netip.Addr) (int, error) {
 	return fd, nil
 }
 
-// attached reports whether the descriptor still has its TAP.
-func (f file) attached() bool {
+// name returns the name of the TAP, false where it is there no more.
+func (f file) name() (string, bool) {
 	ifr, err := unix.NewIfreq("")
-	if err != nil {
-		return false
+	if err != nil || unix.IoctlIfreq(int(f), unix.TUNGETIFF, ifr) != nil {
+		return "", false
 	}
-	return !errors.Is(unix.IoctlIfreq(int(f), unix.TUNGETIFF, ifr), unix.EBADFD)
+	return ifr.Name(), true
 }
 
 // write goes past the Go scheduler: the descriptor is non-blocking.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -106,14 +107,14 @@ func openFor(t *testing.T) *Device {
 }
 
 func config(must bool) Config {
-	return Config{Name: "vxup.1", Local: local, MTU: 1450, Must: must, SourcePort: func(flow uint32) uint16 { return 49152 + uint16(flow%8) }}
+	return Config{Name: "vxup.1", Local: local, MTU: 1450, Must: must, Ports: []uint16{49152, 49153, 49154, 49155}}
 }
 
 // prove asks about the host's neighbour, until there is an answer: a neighbour
 // may take a while to answer on a busy machine.
 func prove(d *Device) answer {
 	for range 20 {
-		if a := d.ask([]netip.Addr{peerAddr})[0]; a.verdict != unknown {
+		if a := d.ask([]question{{vtep: peerAddr, anew: true}})[0]; a.verdict != unknown {
 			return a
 		}
 	}
@@ -185,9 +186,9 @@ func TestProveSeveral(t *testing.T) {
 		{"192.0.2.4", blocked, "fragments"},
 		{"192.0.2.2", passes, ""},
 	}
-	var peers []netip.Addr
+	var peers []question
 	for _, tt := range tests {
-		peers = append(peers, netip.MustParseAddr(tt.peer))
+		peers = append(peers, question{vtep: netip.MustParseAddr(tt.peer)})
 	}
 	for i, a := range d.proveAll(peers) {
 		if tt := tests[i]; a.verdict != tt.verdict || !strings.Contains(a.reason, tt.reason) || (a.reason == "") != (tt.reason == "") {
@@ -216,10 +217,10 @@ func TestProveMany(t *testing.T) {
 			}
 			defer d.Close()
 			prove(d) // the link takes a while to come up
-			var peers []netip.Addr
+			var peers []question
 			for i := range perLook + curiosity {
 				a := netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + i)})
-				peers = append(peers, a)
+				peers = append(peers, question{vtep: a, anew: true})
 				neighbour := &netlink.Neigh{LinkIndex: eth0.Attrs().Index, State: unix.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9}}
 				if err := netlink.NeighAdd(neighbour); err != nil {
 					t.Fatal(err)
@@ -227,7 +228,7 @@ func TestProveMany(t *testing.T) {
 			}
 			for i, a := range d.proveAll(peers) {
 				if a.verdict != passes {
-					t.Errorf("%s: got %v", peers[i], a)
+					t.Errorf("%s: got %v", peers[i].vtep, a)
 				}
 			}
 		})
@@ -236,6 +237,56 @@ func TestProveMany(t *testing.T) {
 
 func single(ip string) *net.IPNet {
 	return &net.IPNet{IP: net.ParseIP(ip), Mask: net.CIDRMask(32, 32)}
+}
+
+// A rule for some source ports or sizes only closes the way as any other does.
+func TestProveEachPortAndSize(t *testing.T) {
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Fatal("no nft (.ci/deps installs it)")
+	}
+	for _, rule := range []string{"udp sport 49154 drop", "meta length > 9000 drop"} {
+		t.Run(rule, func(t *testing.T) {
+			d := openOn(t)
+			if a := prove(d); a.verdict != passes {
+				t.Fatalf("closed: %s", a.reason)
+			}
+			cmd := exec.Command("nft", "table ip t { chain f { type filter hook forward priority 0; "+rule+"; }; }")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("nft: %v: %s", err, out)
+			}
+			if a := prove(d); a.verdict != blocked || !strings.Contains(a.reason, "by size or by source port") {
+				t.Errorf("got %v", a)
+			}
+		})
+	}
+}
+
+// Somebody may give our TAP another name, and ours to something else: that is not
+// ours to set up.
+func TestSetUpAgainUnderAnotherName(t *testing.T) {
+	d := openOn(t)
+	link, err := netlink.LinkByName("vxup.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{netlink.LinkSetDown(link), netlink.LinkSetName(link, "foo"), netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "vxup.1"}})} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a := prove(d); a.verdict != passes {
+		t.Errorf("got %v", a)
+	}
+	other, err := netlink.LinkByName("vxup.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other.Attrs().RawFlags&(unix.IFF_UP|unix.IFF_NOARP) == unix.IFF_UP {
+		t.Error("a stranger's device was brought up")
+	}
+	if v, err := os.ReadFile("/proc/sys/net/ipv4/conf/vxup.1/accept_local"); err != nil || string(v) != "0\n" {
+		t.Errorf("a stranger's device has accept_local=%q, %v", v, err)
+	}
 }
 
 // What somebody does to the TAP or its settings is undone, and whoever writes
@@ -274,7 +325,7 @@ func TestSetUpAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			tt.do(t, link)
-			if a := d.proveAll([]netip.Addr{peerAddr})[0]; a.verdict != blocked {
+			if a := d.proveAll([]question{{vtep: peerAddr}})[0]; a.verdict != blocked {
 				t.Errorf("got %v, want blocked: nothing has been mended yet", a)
 			}
 			if a := prove(d); a.verdict != passes {
@@ -376,7 +427,11 @@ func TestWriteFrame(t *testing.T) {
 	if !g.Open() {
 		t.Fatal("closed")
 	}
-	b, err := probeFrame(d.Endpoint(), peerAddr, 1450, 40000, testMark)
+	outer, err := d.outerTo(peerAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := probe{40000, 2800, 1400}.frame(outer, testMark)
 	if err != nil {
 		t.Fatal(err)
 	}

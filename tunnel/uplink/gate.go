@@ -40,7 +40,8 @@ type gate struct {
 	refused atomic.Bool // the kernel has refused one, and Run has not seen it yet
 
 	answer
-	asked time.Time // zero: never
+	turn  int       // how often it was asked about
+	asked time.Time // when last; zero: never
 	stale bool      // the host has changed since
 }
 
@@ -75,9 +76,10 @@ func (g *gate) WriteFrame(b []byte) error {
 
 // How often a gate is asked about.
 const (
-	// whileUsed bounds how long a rule that nobody told us of may eat frames to
-	// one peer. It is also the time after which an unused gate closes, and after
-	// which a wanted one is asked about where nobody answered.
+	// whileUsed bounds, with a few peers in use, how long a rule that nobody told
+	// us of may eat frames to one of them, unless it is for large frames only. It
+	// is also the time after which an unused gate closes, and after which a wanted
+	// one is asked about where nobody answered.
 	whileUsed = 2 * time.Second
 	// whileClosed is for whoever has mended a rule and watches.
 	whileClosed = 10 * time.Second
@@ -125,19 +127,31 @@ func (g *gate) due(used time.Duration) (need, time.Time) {
 	return why, g.asked.Add(whileUsed)
 }
 
-// take notes the answer that Run got at now, and reports whether it is news that
-// the gate is closed: for a reason, that is, and not because nobody uses it.
-func (g *gate) take(a answer, now time.Time) (news bool) {
-	before := g.answer
+// rest closes the gate until somebody wants it, and reports whether somebody has
+// come meanwhile, who saw it open and so has told nobody. If the host has changed
+// since it was proven, that is worth nothing.
+func (g *gate) rest() (came bool) {
+	g.open.Store(false)
+	if g.stale {
+		g.forget()
+	}
+	return g.wanted.Load()
+}
+
+// forget makes nothing known of the gate, which is closed.
+func (g *gate) forget() { g.answer, g.asked, g.stale = answer{}, time.Time{}, false }
+
+// take notes the answer that Run got at now.
+func (g *gate) take(a answer, now time.Time) {
 	g.answer, g.asked, g.stale = a, now, false
 	g.open.Store(a.verdict == passes)
-	return a.reason != "" && a.reason != before.reason && before.reason != refused
 }
 
 // Reasons while there is no proof for or against the way.
 const (
-	noPeer   = "there is no peer yet that the way could be proven with"
-	noAnswer = "no peer is there at present that the way could be proven with"
+	noPeer   = "there is no peer yet, and the way is proven with one"
+	notYet   = "the way is not proven yet, which takes a second or two after a start"
+	noAnswer = "none of the peers that were tried can be reached at present, so that the way is not proven"
 	refused  = "the kernel refused a super-frame, the way is going to be proven again"
 )
 
@@ -146,10 +160,15 @@ func (d *Device) State() State {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var s State
+	asked := false
 	for v, g := range d.gates {
+		asked = asked || !g.asked.IsZero()
 		switch a := g.answer; {
 		case a.verdict == passes:
 			s.Open = true
+			if g.open.Load() {
+				s.Wanted++
+			}
 		case a.reason != "":
 			s.Some = append(s.Some, Cut{v, a.reason})
 		}
@@ -163,6 +182,8 @@ func (d *Device) State() State {
 		s.Reason = s.Some[0].Reason
 	case len(d.gates) == 0:
 		s.Reason = noPeer
+	case !asked:
+		s.Reason = notYet
 	default:
 		s.Reason = noAnswer
 	}

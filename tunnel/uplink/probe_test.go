@@ -4,7 +4,6 @@ package uplink
 
 import (
 	"bytes"
-	"net/netip"
 	"testing"
 
 	"github.com/google/gopacket"
@@ -18,21 +17,42 @@ import (
 // gopacket, which knows nothing of how it was made, reads a probe.
 func TestProbeFrame(t *testing.T) {
 	tests := []struct {
-		name      string
-		mtu, want int // payload of both segments
+		name string
+		mtu  int
+		q    question
+		want []int // payload of each probe
 	}{
-		{"full segments", 1450, 2 * 1410},
-		{"as large as an IPv4 packet may be", 64950, 1<<16 - 1 - 36 - 54 - 1},
+		{"full segments", 1450, question{}, []int{2 * 1410, 128, 128}},
+		{"full segments from another port", 1450, question{turn: 4}, []int{128, 2 * 1410, 128}},
+		{"as large as a frame may be", 1450, question{anew: true, turn: 2}, []int{128, 128, 46 * 1410}},
+		{"with jumbo frames", 8950, question{anew: true}, []int{7 * 8910, 128, 128}},
+		{"segments as large as an IPv4 packet may be", 64950, question{}, []int{1<<16 - 1 - 36 - 54 - 1, 128, 128}},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) { checkProbe(t, tt.mtu, tt.want) })
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDevice(Config{Local: local, MTU: tt.mtu, Ports: []uint16{40000, 40001, 40002}})
+			d.endpoint = vxlan.Endpoint{MAC: ether.MAC{2, 0, 0, 0, 0, 7}, Local: local}
+			list := d.probesOf(tt.q)
+			if len(list) != len(tt.want) {
+				t.Fatalf("%d probes, want one from each port", len(list))
+			}
+			for i, p := range list {
+				if p.port != d.Ports[i] {
+					t.Errorf("probe %d from port %d", i, p.port)
+				}
+				checkProbe(t, d, p, tt.want[i])
+			}
+		})
 	}
 }
 
-func checkProbe(t *testing.T, mtu, want int) {
+func checkProbe(t *testing.T, d *Device, pr probe, want int) {
 	t.Helper()
-	e := vxlan.Endpoint{MAC: ether.MAC{2, 0, 0, 0, 0, 7}, Local: local}
-	b, err := probeFrame(e, netip.MustParseAddr("192.0.2.2"), mtu, 40000, testMark)
+	outer, err := d.outerTo(peerAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := pr.frame(outer, testMark)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +62,7 @@ func checkProbe(t *testing.T, mtu, want int) {
 		t.Fatalf("outer IPv4 %+v", ip)
 	}
 	udp, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP)
-	if !ok || udp.SrcPort != 40000 || udp.DstPort != 8472 {
+	if !ok || udp.SrcPort != layers.UDPPort(pr.port) || udp.DstPort != 8472 {
 		t.Fatalf("outer UDP %+v", udp)
 	}
 	if !bytes.Equal(udp.Payload[:8], make([]byte, 8)) {

@@ -4,15 +4,11 @@ package uplink
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"vxtap/encap/virtio"
-	"vxtap/encap/vxlan"
 )
 
 // seeWithin is how long to wait for the probes to come by. The kernel forwards
@@ -28,8 +24,8 @@ type proof struct {
 }
 
 // proveAll sends a probe to each peer and looks whether it leaves the host.
-func (d *Device) proveAll(vteps []netip.Addr) []answer {
-	answers := make([]answer, len(vteps))
+func (d *Device) proveAll(questions []question) []answer {
+	answers := make([]answer, len(questions))
 	// The window is open for a moment only: while it is, the kernel copies
 	// the head of every packet that leaves.
 	w, err := openWindow(d.Local.Port())
@@ -40,43 +36,53 @@ func (d *Device) proveAll(vteps []netip.Addr) []answer {
 		return answers
 	}
 	defer w.close()
-	p := &proof{Device: d, window: w, seen: newSightings(d, vteps), answers: map[netip.Addr]answer{}}
-	for _, v := range vteps {
-		p.send(v)
+	p := &proof{Device: d, window: w, seen: newSightings(d, questions), answers: map[netip.Addr]answer{}}
+	for _, q := range questions {
+		if err := p.send(q); err != nil {
+			p.answers[q.vtep] = answer{blocked, err.Error()}
+		}
 		p.look()
 	}
-	p.wait(vteps)
-	for i, v := range vteps {
-		a, ok := p.answers[v]
+	p.wait(questions)
+	for i, q := range questions {
+		a, ok := p.answers[q.vtep]
 		if !ok {
-			a = p.seen.judge(v)
+			a = p.seen.judge(q.vtep)
 		}
 		answers[i] = a
 	}
 	return answers
 }
 
-// send sends a probe and its control. What cannot be sent is an answer.
-func (p *proof) send(to netip.Addr) {
-	frame, err := probeFrame(p.endpoint, to, p.MTU, p.SourcePort(rand.Uint32()), p.mark)
+// send sends the control, and after it the probes. What cannot be sent is an
+// answer.
+func (p *proof) send(q question) error {
+	outer, err := p.outerTo(q.vtep)
 	if err != nil {
-		p.answers[to] = answer{blocked, fmt.Sprintf("the way cannot be proven: %v", err)}
-		return
+		return fmt.Errorf("the way cannot be proven: %w", err)
 	}
-	p.seen.want = len(frame) - virtio.TunnelHeaderLen - vxlan.OuterLen
-	if err := unix.Sendto(int(p.control), controlPayload(p.mark), 0, &unix.SockaddrInet4{Port: int(p.Local.Port()), Addr: to.As4()}); err != nil {
+	if err := unix.Sendto(int(p.control), controlPayload(p.mark), 0, &unix.SockaddrInet4{Port: int(p.Local.Port()), Addr: q.vtep.As4()}); err != nil {
 		// By the ordinary way a frame without any is counted, and so it is to be.
-		p.answers[to] = answer{blocked, fmt.Sprintf("there is no way to the peer at all: %v", err)}
-		return
+		return fmt.Errorf("there is no way to the peer at all: %w", err)
 	}
-	if err := p.tap.write(frame); err != nil {
-		p.answers[to] = answer{blocked, fmt.Sprintf("%s takes no super-frame: %v", p.Name, err)}
+	for _, probe := range p.probesOf(q) {
+		frame, err := probe.frame(outer, p.mark)
+		if err != nil {
+			return fmt.Errorf("the way cannot be proven: %w", err)
+		}
+		p.seen.peers[q.vtep].want[probe.port] = innerLen + probe.size
+		if err := p.tap.write(frame); err != nil {
+			return fmt.Errorf("%s takes no super-frame: %w", p.Name, err)
+		}
 	}
+	return nil
 }
 
-// look takes note of what has come by.
+// look takes note of what has come by, of so much that whoever floods this host
+// with zeros cannot keep it busy.
 func (p *proof) look() {
-	for b := make([]byte, snap); ; {
+	b := make([]byte, snap)
+	for range 10_000 {
 		n, device, ok := p.window.read(b)
 		if !ok {
 			return
@@ -86,13 +92,13 @@ func (p *proof) look() {
 }
 
 // wait looks until there is an answer for every peer, or time is up.
-func (p *proof) wait(vteps []netip.Addr) {
-	open := slices.Clone(vteps)
+func (p *proof) wait(questions []question) {
+	open := slices.Clone(questions)
 	for deadline := time.Now().Add(seeWithin); ; {
 		p.look()
-		open = slices.DeleteFunc(open, func(v netip.Addr) bool {
-			_, ok := p.answers[v]
-			return ok || p.seen.settled(v)
+		open = slices.DeleteFunc(open, func(q question) bool {
+			_, ok := p.answers[q.vtep]
+			return ok || p.seen.settled(q.vtep)
 		})
 		left := time.Until(deadline)
 		if len(open) == 0 || left <= 0 {

@@ -3,8 +3,8 @@
 package uplink
 
 import (
+	"cmp"
 	"context"
-	"net/netip"
 	"slices"
 	"time"
 )
@@ -53,12 +53,16 @@ func (d *Device) Run(ctx context.Context) error {
 	}
 }
 
-// mistrust has every gate asked about that the host may have closed or opened.
+// mistrust has every gate asked about that the host may have closed or opened, and
+// forgets what is known of those that rest.
 func (d *Device) mistrust() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, g := range d.gates {
-		g.stale = g.open.Load() || g.verdict == blocked
+		g.stale = true
+		if g.verdict == passes && !g.open.Load() {
+			g.forget()
+		}
 	}
 }
 
@@ -70,12 +74,13 @@ func (d *Device) look(now time.Time) time.Duration {
 	if len(batch) == 0 {
 		return next
 	}
-	vteps := make([]netip.Addr, len(batch))
+	questions := make([]question, len(batch))
 	for i, g := range batch {
 		g.wanted.Store(false)
-		vteps[i] = g.vtep
+		questions[i] = question{vtep: g.vtep, turn: g.turn, anew: g.stale || !g.open.Load()}
+		g.turn++
 	}
-	d.record(batch, d.ask(vteps), now)
+	d.record(batch, d.ask(questions), now)
 	return min(next, whileUsed) // no answer is good for less
 }
 
@@ -84,13 +89,12 @@ func (d *Device) look(now time.Time) time.Duration {
 func (d *Device) seeRefusals(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var n news
 	for _, g := range d.gates {
-		if g.refused.Swap(false) && g.take(answer{unknown, refused}, now) {
-			n.closed(g)
+		if g.refused.Swap(false) {
+			g.take(answer{unknown, refused}, now)
 		}
 	}
-	d.report(n)
+	d.report()
 }
 
 // choose returns the gates to ask about now, and after what time there will be
@@ -100,7 +104,7 @@ func (d *Device) choose(now time.Time) (batch []*gate, next time.Duration) {
 	defer d.mu.Unlock()
 	used, nobody := d.pace()
 	next = whileIdle
-	var spare []*gate
+	var wanted, spare []*gate
 	for _, g := range d.gates {
 		why, at := g.due(used)
 		switch {
@@ -109,17 +113,21 @@ func (d *Device) choose(now time.Time) (batch []*gate, next time.Duration) {
 		case at.After(now):
 			next = min(next, at.Sub(now))
 		case why == resting:
-			g.open.Store(false)
+			if came := g.rest(); came {
+				next = 0
+			}
 		case why == curious:
 			spare = append(spare, g)
-		case len(batch) < perLook:
-			batch = append(batch, g)
 		default:
-			next = 0
+			wanted = append(wanted, g)
 		}
 	}
+	batch, more := mostUrgent(wanted)
+	if more {
+		next = 0
+	}
 	switch {
-	case len(spare) == 0:
+	case len(spare) == 0 || more:
 	case d.spare.After(now):
 		next = min(next, d.spare.Sub(now))
 	default:
@@ -129,6 +137,30 @@ func (d *Device) choose(now time.Time) (batch []*gate, next time.Duration) {
 		d.spare, next = now.Add(whileUsed), min(next, whileUsed)
 	}
 	return batch, next
+}
+
+// mostUrgent returns as many of the gates as one look asks about, and whether
+// there are more: first those that are open, and may be letting frames into
+// nothing; last those whose peers did not answer before, and by themselves, since
+// each look that has one of them takes seeWithin.
+func mostUrgent(gates []*gate) (batch []*gate, more bool) {
+	urgency := func(g *gate) int {
+		switch {
+		case g.open.Load():
+			return 0
+		case g.verdict == unknown && !g.asked.IsZero() && g.reason == "":
+			return 2
+		}
+		return 1
+	}
+	slices.SortFunc(gates, func(a, b *gate) int {
+		return cmp.Or(cmp.Compare(urgency(a), urgency(b)), a.asked.Compare(b.asked))
+	})
+	n := min(perLook, len(gates))
+	if i := slices.IndexFunc(gates, func(g *gate) bool { return urgency(g) == 2 }); i > 0 {
+		n = min(n, i)
+	}
+	return gates[:n], n < len(gates)
 }
 
 // pace returns after what time an open gate is proven again, and whether nobody
@@ -150,7 +182,7 @@ func (d *Device) pace() (used time.Duration, nobody bool) {
 func (d *Device) forget(now time.Time) {
 	for _, g := range d.gates {
 		if g.verdict == blocked && g.asked.Before(now) {
-			g.answer, g.asked, g.stale = answer{}, time.Time{}, false
+			g.forget()
 		}
 	}
 }
@@ -159,48 +191,16 @@ func (d *Device) forget(now time.Time) {
 func (d *Device) record(batch []*gate, answers []answer, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, nobody := d.pace()
-	var n news
 	eased := false
 	for i, g := range batch {
 		if d.gates[g.vtep] != g {
 			continue // the peer has gone
 		}
-		was := g.verdict
-		if g.take(answers[i], now) {
-			n.closed(g)
-		}
-		if g.verdict == passes {
-			eased = eased || was == blocked
-			n.opened = n.opened || nobody || was == blocked
-		}
+		eased = eased || g.verdict == blocked && answers[i].verdict == passes
+		g.take(answers[i], now)
 	}
 	if eased {
 		d.forget(now)
 	}
-	d.report(n)
-}
-
-// news is what one look has changed, for the log.
-type news struct {
-	opened bool
-	peers  int // closed to
-	first  *gate
-}
-
-func (n *news) closed(g *gate) {
-	if n.peers++; n.first == nil {
-		n.first = g
-	}
-}
-
-// report says in the log what is news: but not each time where that goes on.
-func (d *Device) report(n news) {
-	if n.opened && d.say.Allow() {
-		d.Log.Info("super-frames leave whole", "uplink", d.Name)
-	}
-	if n.peers > 0 && d.say.Allow() {
-		d.Log.Warn("super-frames are cut here, the way through the host is closed",
-			"uplink", d.Name, "reason", n.first.reason, "peer", n.first.vtep, "others", n.peers-1)
-	}
+	d.report()
 }

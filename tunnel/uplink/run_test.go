@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,16 +20,82 @@ import (
 
 var local = netip.MustParseAddrPort("192.0.2.1:8472")
 
-// fakeHost answers for a host, and for how often it was asked.
+// fakeHost answers for a host, and for how often it was asked. Run asks it, while
+// the test looks on.
 type fakeHost struct {
 	*Device
+	gates []tunnel.Gate
+
+	mu      sync.Mutex
 	log     bytes.Buffer
 	answers map[netip.Addr]answer // that are not "passes"
 	asked   map[netip.Addr]int
 	calls   int // of prove
 	mends   int
-	mended  func() (bool, error) // nil: there is nothing to mend
-	gates   []tunnel.Gate
+	mended  func() (bool, error)   // nil: there is nothing to mend
+	during  func(batch []question) // nil, or what happens while it is being asked
+}
+
+// Write takes what the device logs.
+func (h *fakeHost) Write(b []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.log.Write(b)
+}
+
+func (h *fakeHost) logged() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.log.String()
+}
+
+// answer has the host answer so for peer i.
+func (h *fakeHost) answer(i int, v verdict, reason string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answers[vtep(i)] = answer{v, reason}
+}
+
+// pass has the host let all pass.
+func (h *fakeHost) pass() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.answers)
+}
+
+func (h *fakeHost) askedOf(i int) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.asked[vtep(i)]
+}
+
+func (h *fakeHost) prove(batch []question) []answer {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.calls++; h.during != nil {
+		h.during(batch)
+	}
+	list := make([]answer, len(batch))
+	for i, q := range batch {
+		h.asked[q.vtep]++
+		a, ok := h.answers[q.vtep]
+		if !ok {
+			a = answer{passes, ""}
+		}
+		list[i] = a
+	}
+	return list
+}
+
+func (h *fakeHost) mend() (bool, error) {
+	h.mu.Lock()
+	h.mends++
+	f := h.mended
+	h.mu.Unlock()
+	if f == nil {
+		return false, nil
+	}
+	return f()
 }
 
 // vtep is the address of peer i.
@@ -39,28 +106,7 @@ func vtep(i int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, byte(i >> 
 func runHost(t *testing.T, n int, f func(t *testing.T, h *fakeHost)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h := &fakeHost{answers: map[netip.Addr]answer{}, asked: map[netip.Addr]int{}}
-		h.Device = newDevice(Config{Name: "up0", Local: local, MTU: 1450, Log: slog.New(slog.NewTextHandler(&h.log, nil))})
-		h.prove = func(vteps []netip.Addr) []answer {
-			h.calls++
-			list := make([]answer, len(vteps))
-			for i, v := range vteps {
-				h.asked[v]++
-				a, ok := h.answers[v]
-				if !ok {
-					a = answer{passes, ""}
-				}
-				list[i] = a
-			}
-			return list
-		}
-		h.mend = func() (bool, error) {
-			if h.mends++; h.mended != nil {
-				return h.mended()
-			}
-			return false, nil
-		}
-		h.setPeers(n)
+		h := newFakeHost(n)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- h.Run(ctx) }()
@@ -72,6 +118,14 @@ func runHost(t *testing.T, n int, f func(t *testing.T, h *fakeHost)) {
 			t.Error(err)
 		}
 	})
+}
+
+func newFakeHost(n int) *fakeHost {
+	h := &fakeHost{answers: map[netip.Addr]answer{}, asked: map[netip.Addr]int{}}
+	h.Device = newDevice(Config{Name: "up0", Local: local, MTU: 1450, Ports: []uint16{1, 2}, Log: slog.New(slog.NewTextHandler(h, nil))})
+	h.Device.prove, h.Device.mend = h.prove, h.mend
+	h.setPeers(n)
+	return h
 }
 
 func (h *fakeHost) setPeers(n int) {
@@ -92,9 +146,23 @@ func (h *fakeHost) use(n int, long time.Duration) {
 	synctest.Wait()
 }
 
+func (h *fakeHost) peersAsked() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.asked)
+}
+
+func (h *fakeHost) looks() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.calls
+}
+
 // probes returns how many probes f sees sent.
 func (h *fakeHost) probes(f func()) int {
 	sum := func() (n int) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		for _, k := range h.asked {
 			n += k
 		}
@@ -109,7 +177,7 @@ func (h *fakeHost) probes(f func()) int {
 // and closes when nobody does: then nothing is sent any more.
 func TestGateOnDemand(t *testing.T) {
 	runHost(t, 12, func(t *testing.T, h *fakeHost) {
-		g := h.gates[slices.IndexFunc(h.gates, func(g tunnel.Gate) bool { return h.asked[vtep(slices.Index(h.gates, g))] == 0 })]
+		g := h.gates[slices.IndexFunc(h.gates, func(g tunnel.Gate) bool { return h.askedOf(slices.Index(h.gates, g)) == 0 })]
 		if g.Open() {
 			t.Error("open before anything was proven")
 		}
@@ -148,7 +216,7 @@ func TestGateOnDemand(t *testing.T) {
 // while none answers, others are.
 func TestFirstLook(t *testing.T) {
 	runHost(t, 100, func(t *testing.T, h *fakeHost) {
-		if n := len(h.asked); n != curiosity || !h.State().Open {
+		if n := h.peersAsked(); n != curiosity || !h.State().Open {
 			t.Errorf("%d peers asked about, state %+v", n, h.State())
 		}
 	})
@@ -158,12 +226,12 @@ func TestFirstLook(t *testing.T) {
 				t.Errorf("state %+v", s)
 			}
 			for i := range 20 {
-				h.answers[vtep(i)] = answer{unknown, ""}
+				h.answer(i, unknown, "")
 			}
 			h.setPeers(20)
 			time.Sleep(3 * whileUsed)
-			if len(h.asked) != 20 {
-				t.Errorf("%d peers asked about, want each", len(h.asked))
+			if n := h.peersAsked(); n != 20 {
+				t.Errorf("%d peers asked about, want each", n)
 			}
 			if s := h.State(); s.Open || s.Reason != noAnswer {
 				t.Errorf("state %+v", s)
@@ -180,10 +248,10 @@ func TestFirstLook(t *testing.T) {
 func TestOnePeerIsBlocked(t *testing.T) {
 	runHost(t, 50, func(t *testing.T, h *fakeHost) {
 		h.use(50, time.Second)
-		h.answers[vtep(7)] = answer{blocked, "a rule"}
-		before := h.asked[vtep(7)]
+		h.answer(7, blocked, "a rule")
+		before := h.askedOf(7)
 		h.use(50, 30*time.Second)
-		if n := h.asked[vtep(7)] - before; n < 3 || n > 4 {
+		if n := h.askedOf(7) - before; n < 3 || n > 4 {
 			t.Errorf("asked %d times in 30 s", n)
 		}
 		for i, g := range h.gates {
@@ -194,10 +262,10 @@ func TestOnePeerIsBlocked(t *testing.T) {
 		if s := h.State(); !s.Open || s.Cut != 1 || s.Some[0] != (Cut{vtep(7), "a rule"}) {
 			t.Errorf("state %+v", s)
 		}
-		if n := strings.Count(h.log.String(), "closed"); n != 1 || !strings.Contains(h.log.String(), `reason="a rule" peer=198.51.0.7 others=0`) {
-			t.Errorf("log:\n%s", h.log.String())
+		if n := strings.Count(h.logged(), "closed"); n != 1 || !strings.Contains(h.logged(), `super-frames to some peers are cut here, the way through the host to them is closed" uplink=up0 reason="a rule" peer=198.51.0.7`+"\n") {
+			t.Errorf("log:\n%s", h.logged())
 		}
-		delete(h.answers, vtep(7))
+		h.pass()
 		if h.use(50, whileClosed+whileUsed); !h.gates[7].Open() {
 			t.Error("still closed when the rule has gone")
 		}
@@ -209,13 +277,13 @@ func TestOnePeerIsBlocked(t *testing.T) {
 func TestARuleHasGone(t *testing.T) {
 	runHost(t, 40, func(t *testing.T, h *fakeHost) {
 		for i := range 40 {
-			h.answers[vtep(i)] = answer{blocked, "a rule"}
+			h.answer(i, blocked, "a rule")
 		}
 		h.use(40, 5*time.Second)
 		if s := h.State(); s.Open || s.Cut != 40 || len(s.Some) != some || s.Reason != "a rule" {
 			t.Errorf("state %+v", s)
 		}
-		clear(h.answers)
+		h.pass()
 		h.use(1, whileClosed+whileUsed)
 		if s := h.State(); !s.Open || s.Cut != 0 {
 			t.Errorf("state %+v", s)
@@ -234,17 +302,47 @@ func TestARuleHasGone(t *testing.T) {
 func TestHostChangesAllTheTime(t *testing.T) {
 	runHost(t, 3, func(t *testing.T, h *fakeHost) {
 		h.use(2, time.Second)
-		calls := h.calls
+		calls := h.looks()
 		for range 500 {
 			h.gates[0].Open()
 			h.Again()
 			time.Sleep(10 * time.Millisecond)
 		}
-		if n := h.calls - calls; n < 30 || n > 51 {
+		if n := h.looks() - calls; n < 30 || n > 51 {
 			t.Errorf("%d looks in five seconds", n)
 		}
 		if h.gates[1].Open() {
 			t.Error("a gate that nobody uses is still open")
+		}
+	})
+}
+
+// What is known of a gate that rests is worth nothing when the host has changed:
+// status must not say that super-frames leave whole because they once did.
+func TestAHostThatChangesWhileIdle(t *testing.T) {
+	runHost(t, 3, func(t *testing.T, h *fakeHost) {
+		time.Sleep(time.Minute)
+		if s := h.State(); !s.Open || s.Wanted != 0 {
+			t.Errorf("state %+v, want open and nobody who wants it", s)
+		}
+		for i := range 3 {
+			h.answer(i, blocked, "a rule")
+		}
+		h.Again()
+		time.Sleep(whileUsed + atLeast)
+		synctest.Wait()
+		if s := h.State(); s.Open || s.Reason != "a rule" {
+			t.Errorf("state %+v, want closed", s)
+		}
+		h.pass()
+		h.Again()
+		time.Sleep(whileUsed + atLeast)
+		synctest.Wait()
+		if s := h.State(); !s.Open {
+			t.Errorf("state %+v, want open", s)
+		}
+		if n := h.probes(func() { h.use(3, 100*time.Millisecond) }); h.State().Wanted != 3 {
+			t.Errorf("state %+v after %d probes, want 3 who want it", h.State(), n)
 		}
 	})
 }
@@ -303,8 +401,8 @@ func TestRefused(t *testing.T) {
 		if h.use(1, 2*atLeast); h.gates[0].Open() {
 			t.Error("open")
 		}
-		if s := h.State(); s.Open || s.Reason != refused || !strings.Contains(h.log.String(), refused) {
-			t.Errorf("state %+v, log:\n%s", s, h.log.String())
+		if s := h.State(); s.Open || s.Reason != refused || !strings.Contains(h.logged(), refused) {
+			t.Errorf("state %+v, log:\n%s", s, h.logged())
 		}
 		for !g.Open() && time.Since(start) < time.Minute {
 			time.Sleep(10 * time.Millisecond)
@@ -319,26 +417,27 @@ func TestRefused(t *testing.T) {
 // the reason is what stood in the way.
 func TestMend(t *testing.T) {
 	runHost(t, 1, func(t *testing.T, h *fakeHost) {
-		shut := func() { h.answers[vtep(0)] = answer{blocked, "up0 takes no super-frame"} }
-		shut()
-		h.mended = func() (bool, error) {
-			clear(h.answers)
-			return true, nil
+		set := func(f func() (bool, error)) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.mended = f
 		}
+		h.answer(0, blocked, "up0 takes no super-frame")
+		set(func() (bool, error) { h.pass(); return true, nil })
 		h.use(1, time.Second)
 		h.Again()
 		h.use(1, time.Second)
-		if !h.gates[0].Open() || h.mends != 1 || strings.Contains(h.log.String(), "closed") || !strings.Contains(h.log.String(), "set up again") {
-			t.Errorf("open %v, mended %d times, log:\n%s", h.gates[0].Open(), h.mends, h.log.String())
+		if !h.gates[0].Open() || strings.Contains(h.logged(), "closed") || !strings.Contains(h.logged(), "set up again") {
+			t.Errorf("open %v, log:\n%s", h.gates[0].Open(), h.logged())
 		}
-		shut()
-		h.mended = func() (bool, error) { return false, errors.New("rp_filter") }
+		h.answer(0, blocked, "up0 takes no super-frame")
+		set(func() (bool, error) { return false, errors.New("rp_filter") })
 		h.Again()
 		h.use(1, time.Second)
 		if s := h.State(); s.Open || s.Reason != "rp_filter" {
 			t.Errorf("state %+v", s)
 		}
-		h.mended = nil
+		set(nil)
 		h.Again()
 		h.use(1, time.Second)
 		if s := h.State(); s.Open || s.Reason != "up0 takes no super-frame" {
@@ -350,20 +449,145 @@ func TestMend(t *testing.T) {
 	})
 }
 
+// Of several peers those and only those are asked about again that were blocked,
+// and each gets its own answer.
+func TestMendWithSeveralPeers(t *testing.T) {
+	h := newFakeHost(5)
+	h.answer(1, blocked, "down")
+	h.answer(2, unknown, "")
+	h.answer(3, blocked, "a rule")
+	h.mended = func() (bool, error) { h.answer(1, passes, ""); return true, nil }
+	var batch []question
+	for i := range 5 {
+		batch = append(batch, question{vtep: vtep(i)})
+	}
+	want := []answer{{passes, ""}, {passes, ""}, {unknown, ""}, {blocked, "a rule"}, {passes, ""}}
+	if got := h.ask(batch); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for i, n := range []int{1, 2, 1, 2, 1} {
+		if h.askedOf(i) != n {
+			t.Errorf("asked %d times about peer %d, want %d", h.askedOf(i), i, n)
+		}
+	}
+	h.answer(1, unknown, "")
+	h.answer(3, unknown, "")
+	if h.ask(batch); h.mends != 1 {
+		t.Error("mended for peers that are down")
+	}
+}
+
+// A peer that goes while it is being asked about is not let in again.
+func TestPeerGoesDuringAProof(t *testing.T) {
+	runHost(t, 2, func(t *testing.T, h *fakeHost) {
+		gone := h.gates[0]
+		h.mu.Lock()
+		h.during = func(batch []question) {
+			if slices.ContainsFunc(batch, func(q question) bool { return q.vtep == vtep(0) }) {
+				h.Gates([]netip.Addr{vtep(1)})
+			}
+		}
+		h.mu.Unlock()
+		h.use(2, time.Second)
+		h.Again()
+		h.use(2, time.Second)
+		if gone.Open() {
+			t.Error("the gate of a peer that has gone is open")
+		}
+	})
+}
+
+// A lane may see a gate open at the very moment at which it is closed because
+// nobody used it, and tells nobody then.
+func TestGateClosesWhileSomebodyComes(t *testing.T) {
+	g := newFakeHost(1).Device.gates[vtep(0)]
+	g.take(answer{passes, ""}, time.Now().Add(-time.Hour))
+	if why, _ := g.due(whileUsed); why != resting {
+		t.Fatalf("need %d, want that it rests", why)
+	}
+	if !g.Open() || len(g.d.wake) > 0 {
+		t.Fatal("closed, or somebody was told")
+	}
+	if !g.rest() {
+		t.Error("nobody is to look at it, though somebody wants it")
+	}
+	if g.Open() || len(g.d.wake) > 0 {
+		t.Error("open, or told after all")
+	}
+	if why, at := g.due(whileUsed); why != wants || !at.IsZero() {
+		t.Errorf("need %d at %s, want that it is asked about at once", why, at)
+	}
+}
+
+// What may be letting frames into nothing is asked about first, and whoever did
+// not answer holds nobody up.
+func TestMostUrgent(t *testing.T) {
+	now := time.Now()
+	make := func(open bool, a answer, asked time.Time) *gate {
+		g := &gate{answer: a, asked: asked}
+		g.open.Store(open)
+		return g
+	}
+	silent := make(false, answer{}, now.Add(-time.Hour))
+	open := make(true, answer{passes, ""}, now)
+	older := make(true, answer{passes, ""}, now.Add(-time.Minute))
+	fresh := make(false, answer{}, time.Time{})
+	closed := make(false, answer{unknown, refused}, now)
+	batch, more := mostUrgent([]*gate{silent, closed, open, fresh, older})
+	if want := []*gate{older, open, fresh, closed}; !slices.Equal(batch, want) || !more {
+		t.Errorf("got %d gates, more %v, want the four that may answer", len(batch), more)
+	}
+	if batch, more := mostUrgent([]*gate{silent}); len(batch) != 1 || more {
+		t.Errorf("%d gates, more %v, want the silent one by itself", len(batch), more)
+	}
+}
+
+// The first proof, and one after a change, is of the largest frame too, and the
+// full segments go round the source ports.
+func TestQuestions(t *testing.T) {
+	runHost(t, 1, func(t *testing.T, h *fakeHost) {
+		var seen []question
+		h.mu.Lock()
+		h.during = func(batch []question) { seen = append(seen, batch...) }
+		h.mu.Unlock()
+		h.use(1, 5*time.Second)
+		h.Again()
+		h.use(1, time.Second)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		var anew []bool
+		for i, q := range seen {
+			if i > 0 && q.turn != seen[i-1].turn+1 {
+				t.Errorf("turn %d after %d", q.turn, seen[i-1].turn)
+			}
+			anew = append(anew, q.anew)
+		}
+		if want := []bool{false, false, true}; !slices.Equal(anew, want) {
+			t.Errorf("proofs anew: %v, want %v", anew, want)
+		}
+	})
+}
+
 // A way that opens and closes all the time does not fill the log.
 func TestLogIsBounded(t *testing.T) {
 	runHost(t, 1, func(t *testing.T, h *fakeHost) {
-		for i := range 600 {
-			clear(h.answers)
+		for i := range 601 {
+			h.pass()
 			if i%2 == 0 {
-				h.answers[vtep(0)] = answer{blocked, "a rule"}
+				h.answer(0, blocked, "a rule")
 			}
 			h.gates[0].Open()
 			h.Again()
 			time.Sleep(atLeast)
 		}
-		if n := strings.Count(h.log.String(), "\n"); n < 20 || n > 30 {
+		if n := strings.Count(h.logged(), "\n"); n < 20 || n > 30 {
 			t.Errorf("%d lines in a minute", n)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		lines := strings.Split(strings.TrimSpace(h.logged()), "\n")
+		if last := lines[len(lines)-1]; h.State().Open || !strings.Contains(last, "closed") {
+			t.Errorf("the last line is %q, and the state %+v", last, h.State())
 		}
 	})
 }

@@ -15,8 +15,8 @@ var (
 
 func testSightings(want int) *sightings {
 	d := &Device{Config: Config{Local: local}, mark: testMark}
-	s := newSightings(d, []netip.Addr{peerAddr})
-	s.want = want
+	s := newSightings(d, []question{{vtep: peerAddr}})
+	s.peers[peerAddr].want[40000] = want
 	return s
 }
 
@@ -24,7 +24,11 @@ func testSightings(want int) *sightings {
 func packet(from string, fragment uint16, n int) []byte {
 	a := netip.MustParseAddrPort(from)
 	b := make([]byte, 28+controlLen)
-	copy(b[28+8+6:], testMark.with(40000))
+	port := uint16(40000)
+	if n == controlLen {
+		port = 0
+	}
+	copy(b[28+8+6:], testMark.with(port))
 	b[0] = 0x45
 	b[6], b[7] = byte(fragment>>8), byte(fragment)
 	s := a.Addr().As4()
@@ -52,6 +56,7 @@ func TestJudge(t *testing.T) {
 		{"nothing", nil, unknown, ""},
 		{"the control only", [][]byte{packet(from, 0, controlLen)}, blocked, "FORWARD"},
 		{"one packet", [][]byte{packet(from, 0, controlLen), packet(from, 0, want+8)}, passes, ""},
+		{"one of two segments, and no control", [][]byte{packet(from, 0, 1472)}, unknown, ""},
 		{"in two segments", [][]byte{packet(from, 0, 1472), packet(from, 0, 1472)}, passes, ""},
 		{"one of two segments", [][]byte{packet(from, 0, controlLen), packet(from, 0, 1472)}, blocked, "FORWARD"},
 		{"from another port", [][]byte{packet("192.0.2.1:1024", 0, want+8)}, blocked, "masquerading"},
@@ -94,6 +99,28 @@ func TestJudgeSeveralInterfaces(t *testing.T) {
 	}
 }
 
+// Each port has to pass, and what one has too much of does not make up for another.
+func TestJudgeSeveralPorts(t *testing.T) {
+	s := testSightings(2874)
+	s.peers[peerAddr].want[40001] = 182
+	other := packet("192.0.2.1:40001", 0, 190)
+	copy(other[28+8+6:], testMark.with(40001))
+	s.see(packet("192.0.2.1:40000", 0, controlLen), 1)
+	s.see(packet("192.0.2.1:40000", 0, 9000), 1)
+	if a := s.judge(peerAddr); a.verdict != blocked || !strings.Contains(a.reason, "by size or by source port") || s.settled(peerAddr) {
+		t.Errorf("got %v with one port of two", a)
+	}
+	s.see(other, 1)
+	if a := s.judge(peerAddr); a.verdict != passes || !s.settled(peerAddr) {
+		t.Errorf("got %v with both ports", a)
+	}
+	stranger := packet("192.0.2.1:40002", 0, 190)
+	copy(stranger[28+8+6:], testMark.with(40002))
+	if s.see(stranger, 1); len(s.peers[peerAddr].seen) != 3 {
+		t.Errorf("sightings %v: of a port that nobody sent from", s.peers[peerAddr].seen)
+	}
+}
+
 // What goes to others says nothing about a peer.
 func TestSeeOtherPeers(t *testing.T) {
 	s := testSightings(10)
@@ -110,7 +137,7 @@ func FuzzSee(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := testSightings(1)
 		s.see(b, 1)
-		for _, seen := range s.peers[peerAddr] {
+		for _, seen := range s.peers[peerAddr].seen {
 			if seen.bytes < -8 || seen.bytes > 1<<16 {
 				t.Errorf("%d bytes", seen.bytes)
 			}

@@ -39,10 +39,10 @@ type Config struct {
 	// Must makes what stands in the way for the whole host an error of Open.
 	// Without it the gates stay closed until the host has been changed.
 	Must bool
-	// SourcePort is what a flow's frames have as their outer source port: a rule
-	// may be for some ports only.
-	SourcePort func(flow uint32) uint16
-	Log        *slog.Logger // nil discards
+	// Ports are the outer source ports that frames have, one or more: a rule may
+	// be for some of them only, and each is proven.
+	Ports []uint16
+	Log   *slog.Logger // nil discards
 }
 
 // What somebody else can have done to the TAP. Plain values, as those of
@@ -65,10 +65,11 @@ type Device struct {
 	say      *rate.Limiter // what is said in the log
 
 	// What the tests put in the place of the host.
-	prove func([]netip.Addr) []answer      // asks about each, in this order
+	prove func([]question) []answer        // answers each, in this order
 	mend  func() (changed bool, err error) // sets the TAP up as it should be
 
 	spare time.Time // when Run may ask about gates that nobody wants
+	said  summary   // in the log
 
 	mu    sync.Mutex // guards the map, and what the gates say that it does
 	gates map[netip.Addr]*gate
@@ -138,6 +139,7 @@ type State struct {
 	// Open says that super-frames to some peer leave whole, or did when they
 	// were last wanted.
 	Open   bool
+	Wanted int    // to how many peers they leave whole at present: the gates of others rest
 	Reason string // why they leave whole to none, else ""
 	// Cut is how many peers they do not leave whole to although others have
 	// them so, or could have; Some are a few of these, ordered by address.
