@@ -101,15 +101,9 @@ func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	var unfit []*entry
-	for _, e := range entries {
-		if e.Attrs.PublicIP != a.q.PublicIP || !e.Subnet.IsValid() {
-			continue
-		}
-		if a.c.fits(SubnetKey{e.Subnet, e.IPv6Subnet}) {
-			return a.reuse(ctx, e)
-		}
-		unfit = append(unfit, e)
+	fit, unfit := a.own(entries)
+	if fit != nil {
+		return a.reuse(ctx, fit)
 	}
 	for _, e := range unfit {
 		if err := a.discard(ctx, e); err != nil {
@@ -122,6 +116,22 @@ func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
 		return Lease{}, err
 	}
 	return a.create(ctx, subnet)
+}
+
+// own returns the lease of this host to take up again, and those that do not fit
+// the network. Of several that fit it is the reservation, which an operator has
+// made since the host took the other one, and else the first, as in flannel.
+func (a *acquisition) own(entries []*entry) (fit *entry, unfit []*entry) {
+	for _, e := range entries {
+		switch {
+		case e.Attrs.PublicIP != a.q.PublicIP || !e.Subnet.IsValid():
+		case !a.c.fits(SubnetKey{e.Subnet, e.IPv6Subnet}):
+			unfit = append(unfit, e)
+		case fit == nil || (e.Reserved() && !fit.Reserved()):
+			fit = e
+		}
+	}
+	return fit, unfit
 }
 
 // reuse takes over the lease that this host holds already.

@@ -55,18 +55,44 @@ const (
 	maxMTU = 65535 // an IPv4 datagram is no longer
 )
 
+// Reading is what there is to say of a network config, whether it can be used
+// or not.
+type Reading struct {
+	Config Config  // to be used only if there are no Faults; its Notes always
+	Faults []error // each a sentence that says what is wrong and what to put instead
+	given  map[string]bool
+}
+
 // ParseConfig reads a network config. Field names match in any case and
 // unknown fields are ignored, as flanneld's do; the latter are named in Notes.
-// Every fault is reported, all in one line: each says what is wrong and what
-// to put instead.
+// What flanneld would refuse is refused, and what it forgot to check too. Every
+// fault is reported, all in one line: each says what is wrong and what to put
+// instead.
 func ParseConfig(b []byte) (Config, error) {
+	r := ReadConfig(b)
+	if err := faults(r.Faults).err(); err != nil {
+		return Config{}, err
+	}
+	return r.Config, nil
+}
+
+// ReadConfig is ParseConfig for somebody who wants to know more than whether it
+// can be used.
+func ReadConfig(b []byte) Reading {
 	o, err := readObject("network config", b,
 		"EnableIPv4", "EnableIPv6", "EnableNFTables",
 		"Network", "SubnetLen", "SubnetMin", "SubnetMax",
-		"IPv6Network", "IPv6SubnetLen", "IPv6SubnetMin", "IPv6SubnetMax", "Backend")
+		"IPv6Network", "IPv6SubnetLen", "IPv6SubnetMin", "IPv6SubnetMax", "Backend",
+		"Networks", "IPv6Networks") // the last two are flanneld's in Kubernetes
 	if err != nil {
-		return Config{}, err
+		return Reading{Faults: []error{err}}
 	}
+	c := o.config()
+	c.Notes = o.notes
+	return Reading{Config: c, Faults: o.faults, given: o.given()}
+}
+
+func (o *object) config() Config {
 	c := Config{
 		EnableIPv4:     field(o, "EnableIPv4", true, "true or false"),
 		EnableIPv6:     field(o, "EnableIPv6", false, "true or false"),
@@ -74,19 +100,56 @@ func ParseConfig(b []byte) (Config, error) {
 	}
 	v4, v6 := readPlan(o, ipv4), readPlan(o, ipv6)
 	c.Backend = readBackend(o)
+	o.checkNetworks("Networks")
+	o.checkNetworks("IPv6Networks")
 
 	// What follows compares fields with each other; on fields that did not
 	// parse it would only repeat the fault.
-	if err := o.faults.err(); err != nil {
-		return Config{}, err
+	if len(o.faults) > 0 {
+		return c
 	}
 	c.setIPv4(o, v4)
 	c.setIPv6(o, v6)
-	c.Notes = o.notes
-	if err := o.faults.err(); err != nil {
-		return Config{}, err
+	c.checkDeviceNames(o)
+	return c
+}
+
+// checkNetworks looks at a list that flanneld reads, so that it must be one,
+// and then forgets.
+func (o *object) checkNetworks(name string) {
+	const want = "a list of networks in quotes, or leave it out: nobody uses it here"
+	for _, s := range field(o, name, []string(nil), want) {
+		if _, err := netip.ParsePrefix(s); err != nil {
+			o.fault("%s has %q, which is no network: put %s", name, clip(s), want)
+			return
+		}
 	}
-	return c, nil
+	if _, ok := o.fields[name]; ok {
+		o.note("%s: field %q is for Kubernetes and ignored", o.name, name)
+	}
+}
+
+// maxDeviceName is the longest name of a device (Linux, IFNAMSIZ less the zero
+// at the end).
+const maxDeviceName = 15
+
+// checkDeviceNames refuses a VNI that gives flannel.<VNI>, the device that every
+// host makes, a name that no kernel takes.
+func (c Config) checkDeviceNames(o *object) {
+	most := func(prefix string) int {
+		n := 1
+		for range maxDeviceName - len(prefix) {
+			n *= 10
+		}
+		return n - 1
+	}
+	if most := most("flannel."); int(c.Backend.VNI) > most {
+		o.fault("Backend: VNI is %d, and flannel.%d is too long for the name of a device: put at most %d", c.Backend.VNI, c.Backend.VNI, most)
+		return
+	}
+	if most := most("flannel-v6."); c.EnableIPv6 && int(c.Backend.VNI) > most {
+		o.fault("Backend: VNI is %d, and flannel-v6.%d, which flanneld makes for IPv6, is too long for the name of a device: put at most %d", c.Backend.VNI, c.Backend.VNI, most)
+	}
 }
 
 func (c *Config) setIPv4(o *object, p plan) {
@@ -116,6 +179,10 @@ func (c *Config) setIPv6(o *object, p plan) {
 // backends everybody runs, so a wrong one is a fault, however it got there.
 func readBackend(o *object) Backend {
 	raw, ok := o.fields["Backend"]
+	if o.nulls["Backend"] {
+		o.fault(`Backend is null: flanneld would exit with "unknown backend type"; put "Backend": {"Type": "vxlan"}`)
+		return Backend{}
+	}
 	if !ok {
 		o.fault(`there is no Backend: flanneld would run its udp backend; add "Backend": {"Type": "vxlan"}`)
 		return Backend{}
@@ -145,6 +212,7 @@ func readBackend(o *object) Backend {
 	checkType(b, v.Type)
 	o.faults = append(o.faults, b.faults...)
 	o.notes = append(o.notes, b.notes...)
+	o.backend = b
 	return v
 }
 
@@ -165,8 +233,26 @@ func checkType(b *object, typ string) {
 type object struct {
 	name   string                     // for faults
 	fields map[string]json.RawMessage // by the name that the reader asked for; never null
+	nulls  map[string]bool            // names whose last value was null
 	faults faults
 	notes  []string
+
+	backend *object // of a network config; nil if there is none that can be read
+}
+
+// given returns the names of the fields that were there, those of the Backend
+// as "Backend.VNI".
+func (o *object) given() map[string]bool {
+	given := make(map[string]bool)
+	for name := range o.fields {
+		given[name] = true
+	}
+	if o.backend != nil {
+		for name := range o.backend.fields {
+			given["Backend."+name] = true
+		}
+	}
+	return given
 }
 
 // readObject reads a JSON object. Names match in any case, and the last of
@@ -180,7 +266,7 @@ func readObject(name string, b []byte, known ...string) (*object, error) {
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return nil, fmt.Errorf("%s is not a JSON object: put it in braces, {...}", name)
 	}
-	o := &object{name: name, fields: make(map[string]json.RawMessage)}
+	o := &object{name: name, fields: make(map[string]json.RawMessage), nulls: make(map[string]bool)}
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
@@ -203,8 +289,9 @@ func (o *object) set(key string, value json.RawMessage, known []string) {
 		if _, twice := o.fields[k]; twice {
 			o.note("%s: %s is there twice; the last one counts", o.name, k)
 		}
-		delete(o.fields, k)
-		if string(value) != "null" {
+		// A null leaves the field as it is, an earlier value of it included
+		// (encoding/json). Where that is not so, readers ask for nulls.
+		if o.nulls[k] = string(value) == "null"; !o.nulls[k] {
 			o.fields[k] = value
 		}
 		return

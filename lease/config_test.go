@@ -45,9 +45,9 @@ func TestParseConfig(t *testing.T) {
 		{"a /24 is cut in four", `{"Network": "10.3.7.0/24", "Backend": {"Type": "vxlan"}}`,
 			Config{EnableIPv4: true, Network: pfx("10.3.7.0/24"), SubnetLen: 26, SubnetMin: ip("10.3.7.64"), SubnetMax: ip("10.3.7.192"), Backend: vx}},
 		{"everything given", `{"EnableIPv4": true, "EnableNFTables": true, "Network": "10.3.0.0/16", "SubnetLen": 28, "SubnetMin": "10.3.5.16", "SubnetMax": "10.3.8.240",
-			"Backend": {"Type": "vxlan", "VNI": 16777215, "Port": 4789, "MTU": 9000, "GBP": true, "Learning": true}}`,
+			"Backend": {"Type": "vxlan", "VNI": 9999999, "Port": 4789, "MTU": 9000, "GBP": true, "Learning": true}}`,
 			Config{EnableIPv4: true, EnableNFTables: true, Network: pfx("10.3.0.0/16"), SubnetLen: 28, SubnetMin: ip("10.3.5.16"), SubnetMax: ip("10.3.8.240"),
-				Backend: Backend{Type: "vxlan", VNI: 16777215, Port: 4789, MTU: 9000, GBP: true, Learning: true}}},
+				Backend: Backend{Type: "vxlan", VNI: 9999999, Port: 4789, MTU: 9000, GBP: true, Learning: true}}},
 		{"the smallest MTU", `{"Network": "10.3.7.0/24", "SubnetLen": 26, "Backend": {"Type": "vxlan", "MTU": 576}}`,
 			Config{EnableIPv4: true, Network: pfx("10.3.7.0/24"), SubnetLen: 26, SubnetMin: ip("10.3.7.64"), SubnetMax: ip("10.3.7.192"),
 				Backend: Backend{Type: "vxlan", VNI: 1, Port: 8472, MTU: 576}}},
@@ -56,6 +56,22 @@ func TestParseConfig(t *testing.T) {
 		{"fields nobody knows, and one twice", `{"Network": "10.3.0.0/16", "Foo": 1, "network": "10.4.0.0/16", "Backend": {"Type": "vxlan", "Bar": {}}}`,
 			Config{EnableIPv4: true, Network: pfx("10.4.0.0/16"), SubnetLen: 24, SubnetMin: ip("10.4.1.0"), SubnetMax: ip("10.4.255.0"), Backend: vx,
 				Notes: []string{`network config: field "Foo" is unknown and ignored`, "network config: Network is there twice; the last one counts", `Backend: field "Bar" is unknown and ignored`}}},
+		{"a null after a value leaves it", `{"Network": "10.3.0.0/16", "SubnetLen": 28, "subnetlen": null, "Backend": {"Type": "vxlan"}}`,
+			Config{EnableIPv4: true, Network: pfx("10.3.0.0/16"), SubnetLen: 28, SubnetMin: ip("10.3.0.16"), SubnetMax: ip("10.3.255.240"), Backend: vx,
+				Notes: []string{"network config: SubnetLen is there twice; the last one counts"}}},
+		{"an address of zeros is flannel's default", `{"Network": "10.3.0.0/16", "SubnetMin": "0.0.0.0", "SubnetMax": "0.0.0.0", "IPv6SubnetMin": "::", "IPv6SubnetMax": null, "Backend": {"Type": "vxlan"}}`,
+			Config{EnableIPv4: true, Network: pfx("10.3.0.0/16"), SubnetLen: 24, SubnetMin: ip("10.3.1.0"), SubnetMax: ip("10.3.255.0"), Backend: vx}},
+		{"a /22 is the smallest with /24s", `{"Network": "10.3.0.0/22", "Backend": {"Type": "vxlan"}}`,
+			Config{EnableIPv4: true, Network: pfx("10.3.0.0/22"), SubnetLen: 24, SubnetMin: ip("10.3.1.0"), SubnetMax: ip("10.3.3.0"), Backend: vx}},
+		{"a /28 is the smallest of all", `{"Network": "10.3.0.0/28", "Backend": {"Type": "vxlan"}}`,
+			Config{EnableIPv4: true, Network: pfx("10.3.0.0/28"), SubnetLen: 30, SubnetMin: ip("10.3.0.4"), SubnetMax: ip("10.3.0.12"), Backend: vx}},
+		{"lists of networks for Kubernetes", `{"Network": "10.3.0.0/16", "Networks": ["10.4.0.0/16"], "Backend": {"Type": "vxlan"}}`,
+			Config{EnableIPv4: true, Network: pfx("10.3.0.0/16"), SubnetLen: 24, SubnetMin: ip("10.3.1.0"), SubnetMax: ip("10.3.255.0"), Backend: vx,
+				Notes: []string{`network config: field "Networks" is for Kubernetes and ignored`}}},
+		{"IPv6 with everything given", `{"EnableIPv6": true, "Network": "10.3.0.0/16", "IPv6Network": "fc00::1/48", "IPv6SubnetLen": 56, "IPv6SubnetMin": "fc00:0:0:100::", "IPv6SubnetMax": "fc00:0:0:200::", "Backend": {"Type": "vxlan", "VNI": 9999}}`,
+			Config{EnableIPv4: true, EnableIPv6: true, Network: pfx("10.3.0.0/16"), SubnetLen: 24, SubnetMin: ip("10.3.1.0"), SubnetMax: ip("10.3.255.0"),
+				IPv6Network: pfx("fc00::/48"), IPv6SubnetLen: 56, IPv6SubnetMin: ip("fc00:0:0:100::"), IPv6SubnetMax: ip("fc00:0:0:200::"), Backend: Backend{Type: "vxlan", VNI: 9999, Port: 8472},
+				Notes: []string{"EnableIPv6 is true: this program carries the IPv4 half of the network only, so far"}}},
 		{"dual stack goes on with its IPv4 half", `{"EnableIPv6": true, "Network": "10.3.0.0/16", "IPv6Network": "fc00::/48", "Backend": {"Type": "vxlan"}}`,
 			Config{EnableIPv4: true, EnableIPv6: true, Network: pfx("10.3.0.0/16"), SubnetLen: 24, SubnetMin: ip("10.3.1.0"), SubnetMax: ip("10.3.255.0"),
 				IPv6Network: pfx("fc00::/48"), IPv6SubnetLen: 64, IPv6SubnetMin: ip("fc00:0:0:1::"), IPv6SubnetMax: ip("fc00:0:0:ffff::"), Backend: vx,
@@ -102,7 +118,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"min above max, which flannel takes", `{"Network": "10.5.0.0/16", "SubnetMin": "10.5.9.0", "SubnetMax": "10.5.8.0", ` + v + `}`, []string{"no subnet to lease"}},
 		{"max is IPv6", `{"Network": "10.5.0.0/16", "SubnetMax": "fd00::", ` + v + `}`, []string{"SubnetMax"}},
 		{"no backend, where flanneld runs udp", `{"Network": "10.5.0.0/16"}`, []string{"there is no Backend", "udp backend"}},
-		{"backend is null", `{"Network": "10.5.0.0/16", "Backend": null}`, []string{"there is no Backend"}},
+		{"backend is null", `{"Network": "10.5.0.0/16", "Backend": null}`, []string{"Backend is null", "unknown backend type"}},
 		{"backend is a string", `{"Network": "10.5.0.0/16", "Backend": "vxlan"}`, []string{"Backend is not a JSON object"}},
 		{"backend without type", `{"Network": "10.5.0.0/16", "Backend": {"VNI": 1}}`, []string{"there is no Type", "unknown backend type"}},
 		{"another backend", `{"Network": "10.5.0.0/16", "Backend": {"Type": "host-gw"}}`, []string{`Type is "host-gw"`}},
@@ -116,6 +132,30 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"no stack at all", `{"EnableIPv4": false, ` + v + `}`, []string{"EnableIPv4 is false"}},
 		{"IPv6 without a network", `{"EnableIPv6": true, "Network": "10.5.0.0/16", ` + v + `}`, []string{"there is no IPv6Network"}},
 		{"IPv6 network too small", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/125", ` + v + `}`, []string{"IPv6Network"}},
+		{"IPv6 network is IPv4", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "10.6.0.0/16", ` + v + `}`, []string{`IPv6Network "10.6.0.0/16" is no network`}},
+		{"IPv6 subnet length of a host", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/48", "IPv6SubnetLen": 127, ` + v + `}`, []string{"IPv6SubnetLen is 127", "at most 126"}},
+		{"IPv6 subnets that do not fit four times", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/48", "IPv6SubnetLen": 49, ` + v + `}`, []string{"put 50 or more"}},
+		{"IPv6 min outside", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/48", "IPv6SubnetMin": "fd01::", ` + v + `}`, []string{"IPv6SubnetMin fd01:: is outside"}},
+		{"IPv6 max outside", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/48", "IPv6SubnetMax": "fd01::", ` + v + `}`, []string{"IPv6SubnetMax fd01:: is outside"}},
+		{"IPv6 min not aligned", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/48", "IPv6SubnetMin": "fd00:0:0:1::1", ` + v + `}`, []string{"put fd00:0:0:1::"}},
+		{"IPv6 min above max", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/48", "IPv6SubnetMin": "fd00:0:0:2::", "IPv6SubnetMax": "fd00:0:0:1::", ` + v + `}`, []string{"IPv6SubnetMin fd00:0:0:2:: is above IPv6SubnetMax"}},
+		{"max outside", `{"Network": "10.5.0.0/16", "SubnetMax": "10.6.0.0", ` + v + `}`, []string{"SubnetMax 10.6.0.0 is outside"}},
+		{"max not aligned", `{"Network": "10.5.0.0/16", "SubnetMax": "10.5.9.1", ` + v + `}`, []string{"put 10.5.9.0"}},
+		{"min is empty, where flanneld stops", `{"Network": "10.5.0.0/16", "SubnetMin": "", ` + v + `}`, []string{`SubnetMin "" is no address`}},
+		{"network is empty", `{"Network": "", ` + v + `}`, []string{`Network "" is no network`}},
+		{"network is null, where flanneld stops", `{"Network": null, ` + v + `}`, []string{"Network is null", "leave it out"}},
+		{"min is null, where flanneld stops", `{"Network": "10.5.0.0/16", "SubnetMin": null, ` + v + `}`, []string{"SubnetMin is null"}},
+		{"an escaped slash, as PHP writes it", `{"Network": "10.5.0.0\/16", ` + v + `}`, []string{"with a backslash", "flanneld does not understand"}},
+		{"networks for Kubernetes that are none", `{"Network": "10.5.0.0/16", "Networks": "10.6.0.0/16", ` + v + `}`, []string{`Networks is "10.6.0.0/16"`}},
+		{"a network for Kubernetes that is none", `{"Network": "10.5.0.0/16", "IPv6Networks": ["x"], ` + v + `}`, []string{`IPv6Networks has "x"`}},
+		{"VNI too long for the name of a device", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "VNI": 10000000}}`, []string{"flannel.10000000", "at most 9999999"}},
+		{"VNI too long for the IPv6 device", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/48", "Backend": {"Type": "vxlan", "VNI": 10000}}`, []string{"flannel-v6.10000", "at most 9999"}},
+		{"GBP is a number", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "GBP": 1}}`, []string{"Backend: GBP is 1: put true or false"}},
+		{"Learning is a word", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "Learning": "no"}}`, []string{`Learning is "no"`}},
+		{"DirectRouting is a word", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "Directrouting": "yes"}}`, []string{`DirectRouting is "yes"`}},
+		{"nftables is a word", `{"Network": "10.5.0.0/16", "EnableNFTables": "yes", ` + v + `}`, []string{`EnableNFTables is "yes"`}},
+		{"MTU too large", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "MTU": 65536}}`, []string{"MTU is 65536"}},
+		{"MTU negative", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "MTU": -1}}`, []string{"MTU is -1"}},
 		{"several faults at once", `{"Network": "x", "SubnetLen": 99, "Backend": {"Type": "udp", "Port": -1}}`,
 			[]string{`Network "x"`, "SubnetLen is 99", `Type is "udp"`, "Port is -1"}},
 	}
@@ -137,6 +177,20 @@ func TestParseConfigRefuses(t *testing.T) {
 	}
 }
 
+func TestReadConfigKnowsWhatWasGiven(t *testing.T) {
+	r := ReadConfig([]byte(`{"network": "10.5.0.0/16", "SubnetLen": null, "SubnetMin": "0.0.0.0", "Backend": {"Type": "vxlan", "mtu": 1400}, "Foo": 1}`))
+	if len(r.Faults) != 0 {
+		t.Fatal(r.Faults)
+	}
+	if d := diff(r.given, map[string]bool{"Network": true, "Backend": true, "Backend.Type": true, "Backend.MTU": true}); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+	r = ReadConfig([]byte(`{"Network": "x", "SubnetLen": 99, "Foo": 1}`))
+	if len(r.Faults) != 3 || len(r.Config.Notes) != 1 {
+		t.Errorf("got faults %q and notes %q, want 3 and 1", r.Faults, r.Config.Notes)
+	}
+}
+
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(usual))
 	f.Add([]byte(`{"EnableIPv6": true, "Network": "10.3.0.0/16", "IPv6Network": "fc00::/48", "SubnetMin": "10.3.1.0", "Backend": {"Type": "vxlan", "VNI": 7}}`))
@@ -148,6 +202,9 @@ func FuzzParseConfig(f *testing.F) {
 				t.Errorf("got %q, want one short line", s)
 			}
 			return
+		}
+		if r := ReadConfig(b); len(r.Settings()) < 14 || len(c.Changes(r.Config)) != 0 || c.Room() < 1 {
+			t.Errorf("got settings %v, changes %v and room for %d", r.Settings(), c.Changes(r.Config), c.Room())
 		}
 		// A config that passes can be leased from.
 		switch {

@@ -85,6 +85,12 @@ func (c *contact) KeepAlive(ctx context.Context, id GrantID) (time.Duration, err
 	return ttl, err
 }
 
+func (c *contact) Left(ctx context.Context, id GrantID) (time.Duration, error) {
+	left, err := c.Store.Left(ctx, id)
+	c.note(ctx, err)
+	return left, err
+}
+
 func (c *contact) Revoke(ctx context.Context, id GrantID) error {
 	err := c.Store.Revoke(ctx, id)
 	c.note(ctx, err)

@@ -19,6 +19,8 @@
 //	acquire.go    getting a lease; allocate.go chooses the subnet
 //	keep.go       renewing a lease, and noticing its loss
 //	watch.go      following everybody's leases
+//	operator.go   the network as its operator sees it: config, reservations; change.go
+//	              what another config would do to running hosts
 //
 // Package lease/etcd is the store of production, lease/leasetest one in memory
 // for tests.

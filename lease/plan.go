@@ -2,7 +2,11 @@
 
 package lease
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
 
 // family has the rules of one address family (flannel, CheckNetworkConfig in
 // pkg/subnet/config.go).
@@ -32,7 +36,7 @@ type plan struct {
 // readPlan reads the four fields of family f, each for itself.
 func readPlan(o *object, f family) plan {
 	p := plan{family: f}
-	if s := field(o, f.prefix+"Network", "", "a network in quotes, as \""+f.networkFor+"\""); s != "" {
+	if s, ok := quoted(o, f.prefix+"Network", f.networkFor); ok {
 		v, err := netip.ParsePrefix(s)
 		if err != nil || v.Addr().BitLen() != f.bits || v.Addr().Is4In6() {
 			o.fault("%sNetwork %q is no network: put one as %s", f.prefix, clip(s), f.networkFor)
@@ -46,15 +50,47 @@ func readPlan(o *object, f family) plan {
 }
 
 func readAddr(o *object, f family, name string) netip.Addr {
-	s := field(o, f.prefix+name, "", "an address in quotes, as \""+f.addressFor+"\"")
-	if s == "" {
+	name = f.prefix + name
+	if f.bits == ipv6.bits && o.nulls[name] { // a pointer in flannel, which null sets to none
+		delete(o.fields, name)
+		return netip.Addr{}
+	}
+	s, ok := quoted(o, name, f.addressFor)
+	if !ok {
 		return netip.Addr{}
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.BitLen() != f.bits || a.Is4In6() || a.Zone() != "" {
-		o.fault("%s%s %q is no address: put one as %s", f.prefix, name, clip(s), f.addressFor)
+		o.fault("%s %q is no address: put one as %s", name, clip(s), f.addressFor)
+		return netip.Addr{}
+	}
+	if a.IsUnspecified() { // flannel's own word for the default
+		delete(o.fields, name)
+		return netip.Addr{}
 	}
 	return a
+}
+
+// quoted returns the text of a field that holds a network or an address, false
+// where there is none. flanneld takes the bytes between the quotes as they are,
+// and so trips over a null and over what JSON may escape, such as the \/ that
+// PHP writes.
+func quoted(o *object, name, example string) (string, bool) {
+	if o.nulls[name] {
+		o.fault("%s is null, which flanneld does not start with: put it as %q, or leave it out", name, example)
+		return "", false
+	}
+	raw, ok := o.fields[name]
+	if !ok {
+		return "", false
+	}
+	if strings.Contains(string(raw), `\`) {
+		o.fault(`%s is %s, with a backslash, which flanneld does not understand: put it as %q`, name, clip(string(raw)), example)
+		return "", false
+	}
+	before := len(o.faults)
+	s := field(o, name, "", fmt.Sprintf("it in quotes, as %q", example))
+	return s, len(o.faults) == before
 }
 
 // check compares the fields with each other and returns p with the defaults

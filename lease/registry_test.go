@@ -44,11 +44,11 @@ func TestConfigSaysWhatItWaitsFor(t *testing.T) {
 		log, said := logTo()
 		r := lease.New(s, lease.Options{Log: log})
 		done := make(chan error, 1)
+		s.Disconnect() // before anything can be read: a missing config has its own line
 		go func() {
 			_, err := r.Config(t.Context())
 			done <- err
 		}()
-		s.Disconnect()
 		pass(65 * time.Second)
 		if n := strings.Count(said.String(), "waiting for etcd"); n != 3 {
 			t.Errorf("got %d lines in 65 s without etcd, want 3: %s", n, said)

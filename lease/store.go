@@ -46,6 +46,9 @@ type Grants interface {
 	// KeepAlive starts the time to live afresh and returns it, or an error
 	// that matches ErrNoGrant when it has ended.
 	KeepAlive(ctx context.Context, id GrantID) (time.Duration, error)
+	// Left returns how long a grant lasts unless it is kept alive, or an error
+	// that matches ErrNoGrant when it has ended.
+	Left(ctx context.Context, id GrantID) (time.Duration, error)
 	// Revoke ends a grant, and deletes every key that is attached to it.
 	// Ending a grant that has ended already is no error.
 	Revoke(ctx context.Context, id GrantID) error

@@ -101,6 +101,8 @@ func newApp(env []string, stdout, stderr io.Writer) *cli.App {
 				Flags:  dockerOptsFlags(),
 				Action: func(c *cli.Context) error { return dockerOptsCommand(c, env) },
 			},
+			configCommand(env),
+			leaseCommand(env),
 			{
 				Name:  "version",
 				Usage: "print the version",

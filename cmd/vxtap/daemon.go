@@ -118,7 +118,7 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 		}
 		return err
 	}
-	d.registry = lease.New(store, lease.Options{RenewMargin: s.renewMargin, Log: log})
+	d.registry = lease.New(store, lease.Options{TTL: s.leaseTTL, RenewMargin: s.renewMargin, Log: log})
 	return errors.Join(d.serve(ctx, health), store.Close())
 }
 

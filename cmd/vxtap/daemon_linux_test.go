@@ -391,7 +391,7 @@ func TestDaemonThatCannotStartLeavesNothing(t *testing.T) {
 		{name: "config that is not JSON", config: `{"Network": `, want: "network config is not JSON"},
 		{name: "another backend", config: `{"Network": "10.5.0.0/16", "Backend": {"Type": "udp"}}`, want: `Type is "udp"`},
 		{name: "the tunnel would carry itself", config: `{"Network": "192.0.0.0/16", "Backend": {"Type": "vxlan"}}`, want: "lies inside the overlay's Network 192.0.0.0/16"},
-		{name: "VNI too long for a device name", config: `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "VNI": 16777215}}`, want: "flannel.16777215 is longer than the 15 characters"},
+		{name: "VNI too long for a device name", config: `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "VNI": 16777215}}`, want: "flannel.16777215 is too long for the name of a device"},
 		{name: "device name taken", setup: func(h *testHost) error { return h.ns.AddBridge(hostDevice, 0) }, want: "device flannel.1 is there already, of type bridge"},
 		{name: "UDP port taken", setup: takePort, want: fmt.Sprintf("(pid %d): stop it, or set Backend.Port", os.Getpid())},
 		{name: "health port taken", args: []string{"-healthz-port=2379"}, want: "open the health port, see -healthz-ip and -healthz-port: "},

@@ -64,6 +64,8 @@ func tunnelFlags() []cli.Flag {
 func leaseFlags() []cli.Flag {
 	return []cli.Flag{
 		textFlag("subnet-file", defaultSubnetFile, "`FILE` to write the leased subnet to"),
+		textFlag("lease-ttl", "24h", "`TIME` that the lease outlives this host, 10s to 8760h (ours)"),
+		textFlag("on-lease-lost", lostReacquire, "`WHAT` to do when the lease is deleted or taken: reacquire it, or exit with status 1 (ours)"),
 		textFlag("state-dir", defaultStateDir, "`DIR` to keep the last known lease, MAC and peers in, to forward by while etcd is down; none: keep nothing (ours)"),
 		textFlag("subnet-lease-renew-margin", "60", "`MINUTES` before its end at which the lease is renewed at the latest, 1 to 1439"),
 		boolFlag("ip-masq", false, "tell the container runtime, in the subnet file, not to masquerade; vxtap sets no rules yet, so that nobody does"),

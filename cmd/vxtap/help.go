@@ -66,7 +66,7 @@ func commandHelp(cmd *cli.Command) string {
 	case cmd.Name == "docker-opts":
 		return dockerOptsHelp
 	}
-	return ""
+	return cmd.Description
 }
 
 func writeFlags(b *strings.Builder, flags []cli.Flag) {

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -25,6 +26,17 @@ type movedError struct{ place }
 
 func (e *movedError) Error() string { return "the lease or the network config changed" }
 
+// What -on-lease-lost may be.
+const (
+	lostReacquire = "reacquire"
+	lostExit      = "exit"
+)
+
+// errLostExit is what a daemon ends with that was told to. flanneld ends with
+// status 0 then, so that systemd's Restart=on-failure does not start it again
+// and the host stays cut off.
+var errLostExit = errors.New("the lease is lost, and -on-lease-lost=exit was given")
+
 // lostFor is how long a lost lease stays lost. Whoever deletes a lease means
 // it: every peer is to see it go, and traffic to this host to stop, before the
 // daemon, which lives, takes its place again. flanneld is gone for good then.
@@ -42,7 +54,7 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // hold keeps the lease until ctx ends. A lease that is lost is acquired again,
-// where flanneld exits: as long as the subnet stays the same, nothing else
+// where flanneld exits (and this daemon, if it is told to): as long as the subnet stays the same, nothing else
 // needs to change and traffic goes on.
 func (s *segment) hold(ctx context.Context) error {
 	// Whoever keeps deleting our key must not make us write to etcd all day.
@@ -57,6 +69,9 @@ func (s *segment) hold(ctx context.Context) error {
 			return err
 		}
 		s.lost.Store(true)
+		if s.d.onLeaseLost == lostExit {
+			return fmt.Errorf("%w: %w", errLostExit, err)
+		}
 		s.log.Warn("lease lost, acquiring again soon", "subnet", own.Subnet, "error", err, "after", lostFor)
 		if pause(ctx, lostFor) != nil || again.Wait(ctx) != nil {
 			return nil // ctx ended

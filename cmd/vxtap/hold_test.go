@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -139,6 +140,41 @@ func TestHoldOutlivesWhatKeepsTheLeaseAway(t *testing.T) {
 				cancel()
 				if err := <-done; err != nil {
 					t.Errorf("got error %v at the end, want none", err)
+				}
+			})
+		})
+	}
+}
+
+func TestHoldEndsWhereItWasTold(t *testing.T) {
+	tests := []struct {
+		name string
+		harm func(store *leasetest.Store, key string)
+		want string
+	}{
+		{"the key is deleted", func(s *leasetest.Store, key string) { s.Forget(key) }, "was deleted, or its time ran out"},
+		{"another host takes it", func(s *leasetest.Store, key string) { s.Force(key, otherHost, 0) }, "somebody wrote PublicIP 192.0.2.2"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				store := leasetest.New()
+				defer store.Close()
+				s := holding(t, store, &log)
+				s.d.onLeaseLost = lostExit
+				key, writes := s.own.Load().Key, store.Calls("Put")
+				done := make(chan error, 1)
+				go func() { done <- s.hold(t.Context()) }()
+				synctest.Wait()
+				tt.harm(store, key)
+				err := <-done
+				if !errors.Is(err, errLostExit) || !errors.Is(err, lease.ErrLost) || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("got %v, want the reason %q", err, tt.want)
+				}
+				wantLease(t, s, leaseLost, phaseLost)
+				if store.Calls("Put") != writes {
+					t.Error("it wrote to the store afterwards")
 				}
 			})
 		})

@@ -30,6 +30,9 @@
 //	systemd.go   what systemd is told, and the feeding of its watchdog
 //	show.go      vxtap status
 //	docker.go    vxtap docker-opts
+//	operate.go   what the commands share that talk to etcd themselves:
+//	             config_cmd.go and config_put.go, vxtap config;
+//	             lease_cmd.go and lease_show.go, vxtap lease
 //	log.go       the log, and the version
 package main
 

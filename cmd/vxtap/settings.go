@@ -42,7 +42,9 @@ type settings struct {
 	txPath      string // txAuto, txUDP or txUplink
 	checks      tunnel.Checks
 	subnetFile  string
+	leaseTTL    time.Duration
 	renewMargin time.Duration
+	onLeaseLost string // lostReacquire or lostExit
 	ipMasq      bool
 	forward     bool // flanneld would set forward rules
 	runDir      string
@@ -59,7 +61,7 @@ type settings struct {
 // variable that is to be mended.
 func readSettings(c *cli.Context, env []string) (settings, error) {
 	r := &reader{c: c, origin: make(map[string]string)}
-	r.takeEnvironment(env)
+	r.takeEnvironment(env, c.App.Flags)
 	if c.Bool("kube-subnet-mgr") {
 		r.fault("kube-subnet-mgr", "leases come from etcd only, so far: leave it out and set -etcd-endpoints")
 	}
@@ -70,7 +72,7 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 		txPath:      r.choice("tx-path", txAuto, txUDP, txUplink),
 		checks:      tunnel.Checks{Source: r.policy("source-check"), InnerSource: r.policy("inner-source-check")},
 		subnetFile:  r.notEmpty("subnet-file"),
-		renewMargin: time.Duration(r.number("subnet-lease-renew-margin", 1, 1439)) * time.Minute,
+		onLeaseLost: r.choice("on-lease-lost", lostReacquire, lostExit),
 		ipMasq:      c.Bool("ip-masq"),
 		forward:     c.Bool("iptables-forward-rules"),
 		publicIP:    r.publicIP(),
@@ -88,6 +90,7 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 		asked, _ := strconv.Atoi(r.text("queues")) // 0 for auto
 		s.lacks = s.offload.lacks(text, asked)
 	}
+	s.leaseTTL, s.renewMargin = r.leaseTimes()
 	s.uplink = r.uplink(s.publicIP)
 	r.number("iptables-resync", 0, math.MaxInt32)
 	return s, errors.Join(r.faults...)
@@ -100,9 +103,9 @@ type reader struct {
 	faults []error
 }
 
-// takeEnvironment sets the flags that are not on the command line.
-func (r *reader) takeEnvironment(env []string) {
-	for _, f := range r.c.App.Flags {
+// takeEnvironment sets those of flags that are not on the command line.
+func (r *reader) takeEnvironment(env []string, flags []cli.Flag) {
+	for _, f := range flags {
 		name := f.Names()[0]
 		if name == "version" || r.c.IsSet(name) {
 			continue // VXTAP_VERSION is something that container images like to set
@@ -183,6 +186,31 @@ func (r *reader) choice(name string, words ...string) string {
 		r.fault(name, "%q is not one of %s", v, strings.Join(words, ", "))
 	}
 	return v
+}
+
+// Bounds of a lease's time to live. A third of it is the time between two
+// renewals, of which one may fail; etcd itself grants no less than two seconds
+// with its usual timing.
+const (
+	minLeaseTTL = 10 * time.Second
+	maxLeaseTTL = 8760 * time.Hour // a year
+)
+
+// leaseTimes reads the time to live of the lease and the margin before its end.
+// flannel's margin of an hour is for its day; with a shorter time it gives way,
+// unless it was asked for.
+func (r *reader) leaseTimes() (ttl, margin time.Duration) {
+	margin = time.Duration(r.number("subnet-lease-renew-margin", 1, 1439)) * time.Minute
+	v := r.text("lease-ttl")
+	ttl, err := time.ParseDuration(v)
+	if err != nil || ttl < minLeaseTTL || ttl > maxLeaseTTL || ttl%time.Second != 0 {
+		r.fault("lease-ttl", "%q is not a time in whole seconds from %v to %vh, as 24h or 90m", v, minLeaseTTL, maxLeaseTTL.Hours())
+		return 24 * time.Hour, margin
+	}
+	if margin >= ttl && r.c.IsSet("subnet-lease-renew-margin") {
+		r.fault("subnet-lease-renew-margin", "%v before its end is no time to renew a lease of %v: put fewer minutes, or a longer -lease-ttl", margin, ttl)
+	}
+	return ttl, margin
 }
 
 func (r *reader) offloads() offloads {

@@ -29,7 +29,9 @@ func TestSettings(t *testing.T) {
 			queues:      defaultQueues(runtime.NumCPU()),
 			txPath:      txAuto,
 			subnetFile:  "/run/flannel/subnet.env",
+			leaseTTL:    24 * time.Hour,
 			renewMargin: time.Hour,
+			onLeaseLost: lostReacquire,
 			forward:     true,
 			runDir:      "/run/vxtap",
 			stateDir:    "/var/lib/vxtap",
@@ -48,7 +50,7 @@ func TestSettings(t *testing.T) {
 			"everything", []string{
 				"-etcd-endpoints=https://a:2379, https://b:2379/", "--etcd-prefix", "/net", "-etcd-cafile=ca", "-etcd-certfile=crt", "-etcd-keyfile=key",
 				"-etcd-username=me", "-etcd-password= s3cret ", "-public-ip=192.0.2.7", "-iface=eth0", "-iface=eth1", "-iface-regex=^(a,b)", "-iface-can-reach=192.0.2.1",
-				"-subnet-file=/s", "-subnet-lease-renew-margin=1439", "-ip-masq", "-run-dir=/r", "-state-dir=/var/lib/s", "-healthz-ip=::1", "-healthz-port=8080",
+				"-subnet-file=/s", "-subnet-lease-renew-margin=1439", "-lease-ttl=48h", "-on-lease-lost=exit", "-ip-masq", "-run-dir=/r", "-state-dir=/var/lib/s", "-healthz-ip=::1", "-healthz-port=8080",
 				"-offload=off", "-queues=3", "-tx-path=udp", "-source-check=log", "-inner-source-check=off", "-v=10", "-log-format=json",
 			}, nil,
 			settings{
@@ -61,7 +63,7 @@ func TestSettings(t *testing.T) {
 					CanReach: netip.MustParseAddr("192.0.2.1"), PublicIP: netip.MustParseAddr("192.0.2.7"),
 				},
 				publicIP: netip.MustParseAddr("192.0.2.7"), queues: 3, txPath: txUDP, checks: tunnel.Checks{Source: tunnel.Log, InnerSource: tunnel.Off},
-				subnetFile: "/s", renewMargin: 1439 * time.Minute, ipMasq: true, forward: true, runDir: "/r", stateDir: "/var/lib/s",
+				subnetFile: "/s", leaseTTL: 48 * time.Hour, onLeaseLost: lostExit, renewMargin: 1439 * time.Minute, ipMasq: true, forward: true, runDir: "/r", stateDir: "/var/lib/s",
 				health: netip.MustParseAddrPort("[::1]:8080"), debug: true, logJSON: true,
 				lacks: []string{"-queues=3: it is one, since -offload=off has no csum, and without it a TAP has one queue"},
 			},

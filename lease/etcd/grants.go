@@ -64,6 +64,26 @@ func (s *Store) KeepAlive(ctx context.Context, id lease.GrantID) (time.Duration,
 	return ttl, nil
 }
 
+// Left implements lease.Grants.
+func (s *Store) Left(ctx context.Context, id lease.GrantID) (time.Duration, error) {
+	var left time.Duration
+	err := s.call(ctx, callTimeout, func(ctx context.Context, c *clientv3.Client) error {
+		resp, err := c.TimeToLive(ctx, clientv3.LeaseID(id))
+		if err != nil {
+			return err
+		}
+		if resp.TTL < 0 { // of a lease that is not there
+			return lease.ErrNoGrant
+		}
+		left = time.Duration(resp.TTL) * time.Second
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("ask etcd for a lease's time: %w", err)
+	}
+	return left, nil
+}
+
 // Revoke implements lease.Grants.
 func (s *Store) Revoke(ctx context.Context, id lease.GrantID) error {
 	err := s.call(ctx, callTimeout, func(ctx context.Context, c *clientv3.Client) error {

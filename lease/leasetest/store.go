@@ -39,13 +39,14 @@ type Store struct {
 
 type grant struct {
 	ttl   time.Duration
+	since time.Time // it was made or last kept alive
 	timer *time.Timer
 }
 
 // Call is a call of the Store, for a hook. A call is seen twice: before it does
 // anything, and after it has done it.
 type Call struct {
-	Op   string // "List", "Put", "Delete", "Watch", "Grant", "KeepAlive", "Revoke"
+	Op   string // "List", "Put", "Delete", "Watch", "Grant", "KeepAlive", "Left", "Revoke"
 	Key  string
 	Done bool // after
 }
@@ -290,7 +291,7 @@ func (s *Store) Grant(ctx context.Context, ttl time.Duration) (lease.GrantID, ti
 	err := s.call(ctx, "Grant", "", func() error {
 		s.nextGrant++
 		id = s.nextGrant
-		s.grants[id] = &grant{ttl, time.AfterFunc(ttl, func() { s.Expire(id) })}
+		s.grants[id] = &grant{ttl, time.Now(), time.AfterFunc(ttl, func() { s.Expire(id) })}
 		return nil
 	})
 	if err != nil {
@@ -308,10 +309,25 @@ func (s *Store) KeepAlive(ctx context.Context, id lease.GrantID) (time.Duration,
 			return lease.ErrNoGrant
 		}
 		g.timer.Reset(g.ttl)
+		g.since = time.Now()
 		ttl = g.ttl
 		return nil
 	})
 	return ttl, err
+}
+
+// Left implements lease.Grants.
+func (s *Store) Left(ctx context.Context, id lease.GrantID) (time.Duration, error) {
+	var left time.Duration
+	err := s.call(ctx, "Left", "", func() error {
+		g, ok := s.grants[id]
+		if !ok {
+			return lease.ErrNoGrant
+		}
+		left = g.ttl - time.Since(g.since)
+		return nil
+	})
+	return left, err
 }
 
 // Revoke implements lease.Grants.

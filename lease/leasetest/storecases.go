@@ -239,6 +239,12 @@ func grantLives(t *testing.T, f Fixture) {
 	if _, ok := Get(t, f.Store, "subnets/a"); !ok {
 		t.Error("the key is gone")
 	}
+	if left, err := f.Store.Left(t.Context(), id); err != nil || left > ttl || left < ttl/2 {
+		t.Errorf("got %v, %v left, want nearly %v", left, err, ttl)
+	}
+	if _, err := f.Store.Left(t.Context(), id+1); !errors.Is(err, lease.ErrNoGrant) {
+		t.Errorf("got %v for a grant that never was, want ErrNoGrant", err)
+	}
 }
 
 func grantRevoked(t *testing.T, f Fixture) {

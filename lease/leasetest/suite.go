@@ -32,7 +32,7 @@ type Case struct {
 
 // Cases returns all cases. Each wants a Fixture of its own. In a synctest
 // bubble they take no time; with a real etcd each takes a few seconds at most.
-func Cases() []Case { return slices.Concat(storeCases(), registryCases()) }
+func Cases() []Case { return slices.Concat(storeCases(), registryCases(), operatorCases()) }
 
 // patience is how long a case waits for what must happen.
 const patience = 30 * time.Second

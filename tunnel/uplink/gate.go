@@ -109,7 +109,7 @@ func (g *gate) due(used time.Duration) (need, time.Time) {
 		why = wants
 	case g.open.Load():
 		why = resting
-	case g.verdict == passes:
+	case g.verdict == passes && !g.stale:
 		return nothing, time.Time{}
 	}
 	switch {
@@ -128,18 +128,11 @@ func (g *gate) due(used time.Duration) (need, time.Time) {
 }
 
 // rest closes the gate until somebody wants it, and reports whether somebody has
-// come meanwhile, who saw it open and so has told nobody. If the host has changed
-// since it was proven, that is worth nothing.
+// come meanwhile, who saw it open and so has told nobody.
 func (g *gate) rest() (came bool) {
 	g.open.Store(false)
-	if g.stale {
-		g.forget()
-	}
 	return g.wanted.Load()
 }
-
-// forget makes nothing known of the gate, which is closed.
-func (g *gate) forget() { g.answer, g.asked, g.stale = answer{}, time.Time{}, false }
 
 // take notes the answer that Run got at now.
 func (g *gate) take(a answer, now time.Time) {
@@ -160,19 +153,23 @@ func (d *Device) State() State {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var s State
-	asked := false
+	var asked, before, shut bool
 	for v, g := range d.gates {
 		asked = asked || !g.asked.IsZero()
 		switch a := g.answer; {
 		case a.verdict == passes:
-			s.Open = true
+			s.Open = s.Open || !g.stale
+			before = true
 			if g.open.Load() {
 				s.Wanted++
 			}
 		case a.reason != "":
+			shut = shut || !g.stale
 			s.Some = append(s.Some, Cut{v, a.reason})
 		}
 	}
+	// Until something is known since the host changed, it is as before.
+	s.Open = s.Open || before && !shut
 	slices.SortFunc(s.Some, func(a, b Cut) int { return cmp.Or(a.VTEP.Compare(b.VTEP), cmp.Compare(a.Reason, b.Reason)) })
 	s.Cut = len(s.Some)
 	s.Some = s.Some[:min(some, len(s.Some))]

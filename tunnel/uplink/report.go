@@ -54,9 +54,9 @@ func (d *Device) report() {
 	if now.closed > 1 {
 		attrs = append(attrs, "and", now.closed-1)
 	}
-	text := "super-frames are cut here, the way through the host is closed"
 	if now.open {
-		text = "super-frames to some peers are cut here, the way through the host to them is closed"
+		d.Log.Warn("super-frames to some peers are cut here, the way through the host to them is closed", attrs...)
+		return
 	}
-	d.Log.Warn(text, attrs...)
+	d.Log.Warn("super-frames are cut here, the way through the host is closed", attrs...)
 }

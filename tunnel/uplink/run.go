@@ -53,16 +53,13 @@ func (d *Device) Run(ctx context.Context) error {
 	}
 }
 
-// mistrust has every gate asked about that the host may have closed or opened, and
-// forgets what is known of those that rest.
+// mistrust has every gate asked about again that the host may have closed or
+// opened, and one at least of those that rest.
 func (d *Device) mistrust() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, g := range d.gates {
 		g.stale = true
-		if g.verdict == passes && !g.open.Load() {
-			g.forget()
-		}
 	}
 }
 
@@ -109,11 +106,11 @@ func (d *Device) choose(now time.Time) (batch []*gate, next time.Duration) {
 		why, at := g.due(used)
 		switch {
 		case why == nothing:
-		case why == curious && g.verdict == unknown && !nobody:
+		case why == curious && g.verdict != blocked && !nobody:
 		case at.After(now):
 			next = min(next, at.Sub(now))
 		case why == resting:
-			if came := g.rest(); came {
+			if came := g.rest(); came || g.stale {
 				next = 0
 			}
 		case why == curious:
@@ -164,7 +161,7 @@ func mostUrgent(gates []*gate) (batch []*gate, more bool) {
 }
 
 // pace returns after what time an open gate is proven again, and whether nobody
-// is known to whom the way passes.
+// is known, since the host changed last, to whom the way passes.
 func (d *Device) pace() (used time.Duration, nobody bool) {
 	open := 0
 	nobody = true
@@ -172,7 +169,7 @@ func (d *Device) pace() (used time.Duration, nobody bool) {
 		if g.open.Load() {
 			open++
 		}
-		nobody = nobody && g.verdict != passes
+		nobody = nobody && (g.verdict != passes || g.stale)
 	}
 	return max(whileUsed, time.Duration(open)*each), nobody
 }
@@ -182,7 +179,7 @@ func (d *Device) pace() (used time.Duration, nobody bool) {
 func (d *Device) forget(now time.Time) {
 	for _, g := range d.gates {
 		if g.verdict == blocked && g.asked.Before(now) {
-			g.forget()
+			g.answer, g.asked, g.stale = answer{}, time.Time{}, false
 		}
 	}
 }

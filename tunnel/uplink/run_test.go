@@ -347,6 +347,21 @@ func TestAHostThatChangesWhileIdle(t *testing.T) {
 	})
 }
 
+// The same when the change comes while the last gate is open that was in use.
+func TestAHostThatChangesAfterUse(t *testing.T) {
+	runHost(t, 3, func(t *testing.T, h *fakeHost) {
+		time.Sleep(time.Minute)
+		h.use(1, time.Second)
+		time.Sleep(whileUsed - atLeast/2) // it was proven since anybody wanted it
+		h.Again()
+		time.Sleep(whileUsed + 2*atLeast)
+		synctest.Wait()
+		if s := h.State(); !s.Open {
+			t.Errorf("state %+v, want open", s)
+		}
+	})
+}
+
 // With very many peers in use the probes stay few, and each gate opens soon.
 func TestManyPeers(t *testing.T) {
 	runHost(t, 1000, func(t *testing.T, h *fakeHost) {
@@ -502,6 +517,7 @@ func TestPeerGoesDuringAProof(t *testing.T) {
 func TestGateClosesWhileSomebodyComes(t *testing.T) {
 	g := newFakeHost(1).Device.gates[vtep(0)]
 	g.take(answer{passes, ""}, time.Now().Add(-time.Hour))
+	<-g.d.wake // there is a first peer
 	if why, _ := g.due(whileUsed); why != resting {
 		t.Fatalf("need %d, want that it rests", why)
 	}
@@ -523,16 +539,16 @@ func TestGateClosesWhileSomebodyComes(t *testing.T) {
 // not answer holds nobody up.
 func TestMostUrgent(t *testing.T) {
 	now := time.Now()
-	make := func(open bool, a answer, asked time.Time) *gate {
+	state := func(open bool, a answer, asked time.Time) *gate {
 		g := &gate{answer: a, asked: asked}
 		g.open.Store(open)
 		return g
 	}
-	silent := make(false, answer{}, now.Add(-time.Hour))
-	open := make(true, answer{passes, ""}, now)
-	older := make(true, answer{passes, ""}, now.Add(-time.Minute))
-	fresh := make(false, answer{}, time.Time{})
-	closed := make(false, answer{unknown, refused}, now)
+	silent := state(false, answer{}, now.Add(-time.Hour))
+	open := state(true, answer{passes, ""}, now)
+	older := state(true, answer{passes, ""}, now.Add(-time.Minute))
+	fresh := state(false, answer{}, time.Time{})
+	closed := state(false, answer{unknown, refused}, now)
 	batch, more := mostUrgent([]*gate{silent, closed, open, fresh, older})
 	if want := []*gate{older, open, fresh, closed}; !slices.Equal(batch, want) || !more {
 		t.Errorf("got %d gates, more %v, want the four that may answer", len(batch), more)

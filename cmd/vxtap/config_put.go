@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/urfave/cli/v2"
+
+	"vxtap/lease"
+)
+
+func configPut(c *cli.Context, env []string) error {
+	args, err := operands(c, "FILE")
+	if err != nil {
+		return err
+	}
+	expected, err := revisionFlag(c)
+	if err != nil {
+		return err
+	}
+	value, err := readConfigFile(c, args[0])
+	if err != nil {
+		return err
+	}
+	if r := lease.ReadConfig(value); len(r.Faults) > 0 {
+		var p printer
+		p.reading(r)
+		return errors.Join(p.to(c.App.Writer), refusal(args[0], r))
+	}
+	ctx, cancel := context.WithTimeout(c.Context, operateFor)
+	defer cancel()
+	n, err := openNetwork(c, env)
+	if err != nil {
+		return err
+	}
+	defer n.store.Close()
+	return n.putConfig(ctx, c, value, expected)
+}
+
+// revisionFlag reads -if-revision, -1 where it is not given.
+func revisionFlag(c *cli.Context) (int64, error) {
+	v := c.String("if-revision")
+	if v == "" {
+		return -1, nil
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < 0 {
+		return 0, usagef("-if-revision: %q is not a whole number of 0 or more", v)
+	}
+	return n, nil
+}
+
+// putConfig writes value, which is a config, and says what that changes.
+func (n *network) putConfig(ctx context.Context, c *cli.Context, value []byte, expected int64) error {
+	key := n.store.Path("config")
+	before, err := n.Config(ctx)
+	if err != nil {
+		return err
+	}
+	if expected >= 0 && before.Revision != expected {
+		return fmt.Errorf("%s has revision %d, not %d: somebody has changed it, and nothing was written", key, before.Revision, expected)
+	}
+	leases, err := n.Leases(ctx)
+	if err != nil {
+		return err
+	}
+	var p printer
+	p.consequences(before, lease.ReadConfig(value), leases)
+	switch {
+	case bytes.Equal(before.Value, value):
+		p.linef("%s is this already, to the byte: nothing is written.", key)
+	case c.Bool("dry-run"):
+		p.linef("Nothing is written, because of -dry-run.")
+	default:
+		after, err := n.PutConfig(ctx, value, before)
+		if errors.Is(err, lease.ErrConflict) {
+			return fmt.Errorf("%w since it was compared: nothing was written; look again", err)
+		}
+		if err != nil {
+			return errors.Join(p.to(c.App.Writer), err)
+		}
+		p.linef("%s is written, revision %d.", key, after.Revision)
+	}
+	return p.to(c.App.Writer)
+}
+
+// consequences says what the config after would do to the hosts with leases.
+func (p *printer) consequences(before lease.StoredConfig, after lease.Reading, leases lease.Snapshot) {
+	for _, note := range after.Config.Notes {
+		p.linef("note: %s", note)
+	}
+	p.changes(before, after.Config)
+	if moves := leases.Moves(after.Config); len(moves) > 0 {
+		t := newTable()
+		t.AppendHeader(table.Row{"LEASE", "HOST", "CANNOT BE KEPT"})
+		for _, m := range moves {
+			name := subnetName(m.Lease)
+			if m.Reserved() {
+				name += " (reserved)"
+			}
+			t.AppendRow(table.Row{name, addrText(m.Attrs.PublicIP), printable(m.Why)})
+		}
+		p.linef("%d of %s must take another subnet when restarted, and their containers have to be made anew:\n%s", len(moves), hosts(len(leases.Leases)), t.Render())
+	} else if len(leases.Leases) > 0 {
+		p.linef("All keep their subnets: %s.", hosts(len(leases.Leases)))
+	}
+	if room := after.Config.Room(); room < len(leases.Leases) {
+		p.linef("There is room for %s only, and %d have a lease: the others will find none.", hosts(room), len(leases.Leases))
+	}
+}
+
+func (p *printer) changes(before lease.StoredConfig, after lease.Config) {
+	if before.Revision == 0 {
+		p.linef("There is no config yet: hosts that wait for one start as soon as it is there.")
+		return
+	}
+	old, err := lease.ParseConfig(before.Value)
+	if err != nil {
+		p.linef("The config in etcd now is one that no host starts with: %v", err)
+		return
+	}
+	changes := old.Changes(after)
+	if len(changes) == 0 {
+		p.linef("It means the same as the config in etcd.")
+		return
+	}
+	t := newTable()
+	t.AppendHeader(table.Row{"SETTING", "NOW", "THEN", "WHEN"})
+	for _, x := range changes {
+		t.AppendRow(table.Row{x.Name, orNone(x.From), orNone(x.To), x.Effect})
+	}
+	p.linef("%s\nNone of it changes a host that runs: flanneld and vxtap read the config when they start, and vxtap when its lease is lost.", t.Render())
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
