@@ -140,21 +140,6 @@ func (d *daemon) announce() {
 	if len(d.idle) > 0 {
 		d.log.Warn("flags without effect so far", "flags", strings.Join(d.idle, ", "))
 	}
-	d.announceRules()
-}
-
-// announceRules says which rules of flanneld's are missing. flanneld sets its
-// forward rules unless told not to: whoever changes over and is told nothing
-// finds pods that reach no other host.
-func (d *daemon) announceRules() {
-	if d.forward {
-		d.log.Warn("forward rules are not set: the host's FORWARD policy must let the overlay through",
-			"silence", "-iptables-forward-rules=false")
-	}
-	if d.ipMasq {
-		d.log.Warn("nobody masquerades now: FLANNEL_IPMASQ=true tells the container runtime to leave it to vxtap, which sets no rules yet",
-			"remedy", "leave -ip-masq out, or set the rules yourself")
-	}
 }
 
 // serve runs the health server, if there is one, and the segments.

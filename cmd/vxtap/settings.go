@@ -40,8 +40,7 @@ type settings struct {
 	checks      tunnel.Checks
 	subnetFile  string
 	renewMargin time.Duration
-	ipMasq      bool
-	forward     bool // flanneld would set forward rules
+	rules       ruleSettings
 	runDir      string
 	health      netip.AddrPort // zero: do not serve
 	debug       bool
@@ -66,8 +65,7 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 		checks:      tunnel.Checks{Source: r.policy("source-check"), InnerSource: r.policy("inner-source-check")},
 		subnetFile:  r.notEmpty("subnet-file"),
 		renewMargin: time.Duration(r.number("subnet-lease-renew-margin", 1, 1439)) * time.Minute,
-		ipMasq:      c.Bool("ip-masq"),
-		forward:     c.Bool("iptables-forward-rules"),
+		rules:       r.rules(),
 		publicIP:    r.publicIP(),
 		runDir:      r.notEmpty("run-dir"),
 		health:      r.health(),
@@ -79,7 +77,6 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 		r.fault("tx-path", "uplink is for super-frames, which -offload has none of: add csum and tso to it")
 	}
 	s.uplink = r.uplink(s.publicIP)
-	r.number("iptables-resync", 0, math.MaxInt32)
 	return s, errors.Join(r.faults...)
 }
 
@@ -305,13 +302,12 @@ func (r *reader) endpoints(tls bool) []string {
 	return all
 }
 
-// idle returns the flags that were given and do nothing yet. Of the forward
-// rules announce has more to say, whether the flag was given or not.
+// idle returns the flags that were given and do nothing yet.
 func (r *reader) idle() []string {
 	var names []string
 	for _, f := range idleFlags() {
 		name := f.Names()[0]
-		if r.c.IsSet(name) && name != "kube-subnet-mgr" && name != "iptables-forward-rules" {
+		if r.c.IsSet(name) && name != "kube-subnet-mgr" {
 			names = append(names, name)
 		}
 	}

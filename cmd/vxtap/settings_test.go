@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +29,7 @@ func TestSettings(t *testing.T) {
 			txPath:      txAuto,
 			subnetFile:  "/run/flannel/subnet.env",
 			renewMargin: time.Hour,
-			forward:     true,
+			rules:       ruleSettings{random: true, forward: true, every: 5 * time.Second},
 			runDir:      "/run/vxtap",
 		}
 		change(&s)
@@ -47,7 +46,8 @@ func TestSettings(t *testing.T) {
 			"everything", []string{
 				"-etcd-endpoints=https://a:2379, https://b:2379/", "--etcd-prefix", "/net", "-etcd-cafile=ca", "-etcd-certfile=crt", "-etcd-keyfile=key",
 				"-etcd-username=me", "-etcd-password= s3cret ", "-public-ip=192.0.2.7", "-iface=eth0", "-iface=eth1", "-iface-regex=^(a,b)", "-iface-can-reach=192.0.2.1",
-				"-subnet-file=/s", "-subnet-lease-renew-margin=1439", "-ip-masq", "-run-dir=/r", "-healthz-ip=::1", "-healthz-port=8080",
+				"-subnet-file=/s", "-subnet-lease-renew-margin=1439", "-ip-masq", "-masq-exclude=10.0.0.0/8,192.0.2.9", "-masq-exclude=172.16.9.9/12",
+				"-ip-masq-fully-random-disable", "-iptables-forward-rules=false", "-iptables-resync=9", "-ip-blackhole-route", "-run-dir=/r", "-healthz-ip=::1", "-healthz-port=8080",
 				"-offload=off", "-queues=3", "-tx-path=udp", "-source-check=log", "-inner-source-check=off", "-v=10", "-log-format=json",
 			}, nil,
 			settings{
@@ -60,7 +60,11 @@ func TestSettings(t *testing.T) {
 					CanReach: netip.MustParseAddr("192.0.2.1"), PublicIP: netip.MustParseAddr("192.0.2.7"),
 				},
 				publicIP: netip.MustParseAddr("192.0.2.7"), queues: 3, txPath: txUDP, checks: tunnel.Checks{Source: tunnel.Log, InnerSource: tunnel.Off},
-				subnetFile: "/s", renewMargin: 1439 * time.Minute, ipMasq: true, forward: true, runDir: "/r",
+				subnetFile: "/s", renewMargin: 1439 * time.Minute, runDir: "/r",
+				rules: ruleSettings{
+					ipMasq: true, every: 9 * time.Second, blackhole: true,
+					exclude: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.9/32"), netip.MustParsePrefix("172.16.0.0/12")},
+				},
 				health: netip.MustParseAddrPort("[::1]:8080"), debug: true, logJSON: true,
 			},
 		},
@@ -84,12 +88,13 @@ func TestSettings(t *testing.T) {
 		})},
 		{"empty interfaces do not count", []string{"-iface=", "-iface-regex=", "-iface-regex= "}, nil, defaults(func(*settings) {})},
 		{"the version of an image is no flag", nil, []string{"VXTAP_VERSION=1.0"}, defaults(func(*settings) {})},
-		{"flags without effect are named", []string{"-iptables-forward-rules=false", "-iptables-resync=9", "-kube-subnet-mgr=false"}, []string{"FLANNELD_PUBLIC_IPV6=fd00::1"}, defaults(func(s *settings) {
-			s.forward, s.idle = false, []string{"public-ipv6", "iptables-resync"}
+		{"flags without effect are named", []string{"-vmodule=x", "-kube-subnet-mgr=false"}, []string{"FLANNELD_PUBLIC_IPV6=fd00::1"}, defaults(func(s *settings) {
+			s.idle = []string{"public-ipv6", "vmodule"}
 		})},
 	}
 	compare := []cmp.Option{
-		cmp.AllowUnexported(offloads{}, settings{}),
+		cmp.AllowUnexported(offloads{}, ruleSettings{}, settings{}),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 		cmp.Comparer(func(a, b *regexp.Regexp) bool { return a.String() == b.String() }),
@@ -145,39 +150,17 @@ func TestAnnounceHasNoSecrets(t *testing.T) {
 	}
 }
 
-// Rules that flanneld sets and vxtap does not must be missed in the log, not
-// in the traffic.
-func TestAnnounceSaysWhatIsMissing(t *testing.T) {
-	const forward, masq, idle = "forward rules are not set", "nobody masquerades now", "without effect"
-	tests := []struct {
-		name string
-		args []string
-		want []string // the others must not be there
-	}{
-		{"no flags", nil, []string{forward}},
-		{"forward rules asked for", []string{"-iptables-forward-rules=true"}, []string{forward}},
-		{"forward rules not wanted", []string{"-iptables-forward-rules=false"}, nil},
-		{"masquerading", []string{"-ip-masq", "-iptables-forward-rules=false"}, []string{masq}},
-		{"a flag that does nothing", []string{"-ip-blackhole-route", "-iptables-forward-rules=false"}, []string{idle}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			s, err := parse(t, tt.args, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var b bytes.Buffer
-			(&daemon{settings: s, log: slog.New(slog.NewTextHandler(&b, nil))}).announce()
-			for _, line := range []string{forward, masq, idle} {
-				want := 0
-				if slices.Contains(tt.want, line) {
-					want = 1
-				}
-				if got := strings.Count(b.String(), line); got != want {
-					t.Errorf("got %d lines with %q, want %d:\n%s", got, line, want, &b)
-				}
-			}
-		})
+func TestAnnounceNamesIdleFlags(t *testing.T) {
+	for args, want := range map[string]int{"-ip-masq": 0, "-vmodule=x": 1} {
+		s, err := parse(t, []string{args}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		(&daemon{settings: s, log: slog.New(slog.NewTextHandler(&b, nil))}).announce()
+		if got := strings.Count(b.String(), "without effect"); got != want {
+			t.Errorf("%s: got %d lines, want %d: %s", args, got, want, &b)
+		}
 	}
 }
 
