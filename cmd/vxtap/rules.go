@@ -114,10 +114,12 @@ func (s *segment) setRules(ctx context.Context) error {
 	switch {
 	case err != nil && p.Masquerade:
 		return fmt.Errorf("set rules for -ip-masq: %w", err)
+	case err != nil && !p.Forward:
+		s.log.Debug("it cannot be seen whether there are rules of an earlier run", "kind", string(s.rulesKind), "error", err)
 	case err != nil:
 		s.log.Error("rules cannot be set, trying on: the host's FORWARD policy must let the overlay through",
 			"kind", string(s.rulesKind), "reason", why, "error", err, "silence", "-iptables-forward-rules=false")
-	case p.Masquerade || p.Forward:
+	case p.Wanted():
 		s.log.Info("rules are set", "kind", string(s.rulesKind), "reason", why, "masquerade", p.Masquerade, "forward", p.Forward,
 			"new", strings.Join(changed, ", "))
 	}
@@ -128,6 +130,9 @@ func (s *segment) setRules(ctx context.Context) error {
 // Changes of nftables, iptables' newer kind included, come by s.rulesNews; the
 // older kind is looked at all so often.
 func (s *segment) watchRules(ctx context.Context) {
+	if !s.rulesPlan().Wanted() {
+		return
+	}
 	every := lookEvery
 	if s.rulesKind == rules.IPTables && s.d.rules.every > 0 {
 		every = min(every, s.d.rules.every)

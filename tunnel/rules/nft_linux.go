@@ -74,7 +74,7 @@ func applyNFT(p Plan) (changed []string, err error) {
 			left--
 		}
 	}
-	if len(present) > 0 && left == 0 && len(p.masquerade())+len(p.forward()) == 0 {
+	if len(present) > 0 && left == 0 && !p.Wanted() {
 		conn.DelTable(table4())
 	}
 	if err := conn.Flush(); err != nil {

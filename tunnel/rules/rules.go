@@ -48,6 +48,9 @@ type Plan struct {
 	Whole      bool   // forward what comes by Uplink; only where Forward is
 }
 
+// Wanted reports whether p asks for any rules.
+func (p Plan) Wanted() bool { return p.Masquerade || p.Forward }
+
 // kubeMark is the bit by which kube-proxy marks what it masquerades itself.
 const kubeMark = 0x4000
 
