@@ -83,7 +83,7 @@ func (s *segment) rulesPlan() rules.Plan {
 		Subnet:     s.own.Load().Subnet,
 		Previous:   s.previous,
 		Masquerade: s.d.rules.ipMasq,
-		Random:     s.d.rules.random,
+		Random:     s.randomPorts,
 		Exclude:    s.d.rules.exclude,
 		Forward:    s.d.rules.forward,
 		Uplink:     uplinkName(s.config.Backend.VNI),
@@ -106,6 +106,7 @@ func (s *segment) setRules(ctx context.Context) error {
 		s.log.Debug("the subnet file does not say what rules there were before", "error", err)
 	}
 	s.previous = env.Network
+	s.randomPorts = s.d.rules.ipMasq && s.d.rules.random && rules.RandomFully(ctx, s.rulesKind)
 	p := s.rulesPlan()
 	changed, err := rules.Apply(ctx, p)
 	if err == nil {

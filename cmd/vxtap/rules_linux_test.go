@@ -204,3 +204,65 @@ func needTools(t *testing.T, programs ...string) {
 		}
 	}
 }
+
+// What the subnet file says of an earlier network is how its rules are found.
+func TestRulesOfAnEarlierNetwork(t *testing.T) {
+	needTools(t, "nft")
+	h := newTestHost(t)
+	h.startEtcd(nftConfig)
+	if err := os.WriteFile(h.subnetFile, []byte("FLANNEL_NETWORK=10.9.0.0/16\nFLANNEL_SUBNET=10.9.9.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.shell(`nft -f - <<'E'
+table ip flannel-ipv4 {
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		ip saddr 10.9.0.0/16 accept
+		ip saddr 10.8.0.0/16 accept
+	}
+}
+E`)
+	p := h.daemon(nil)
+	h.ready(p)
+	if got := h.shell("nft list ruleset"); strings.Contains(got, "10.9.0.0") || !strings.Contains(got, "10.8.0.0") || !strings.Contains(got, "10.5.0.0") {
+		t.Errorf("got %s", got)
+	}
+	p.stop(h)
+}
+
+// Masquerading was asked for, so that a host without it does not start. Forward
+// rules are a default that most hosts can do without.
+func TestRulesThatCannotBeSet(t *testing.T) {
+	h := newTestHost(t)
+	dir := filepath.Join(filepath.Dir(h.run), "bin")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"iptables", "iptables-restore"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\necho the tables are locked >&2\nexit 4\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.startEtcd(netConfig)
+	env := []string{"PATH=" + dir}
+	p := h.daemon(env, "-ip-masq")
+	if got := p.wait(h, 10*time.Second); got != exitError {
+		t.Errorf("got status %d with -ip-masq, want %d", got, exitError)
+	}
+	if got, want := p.failure(h), "set rules for -ip-masq: iptables: exit status 4: the tables are locked"; !strings.Contains(got, want) {
+		t.Errorf("got %q, want %q in it", got, want)
+	}
+	h.nothingLeft()
+	p = h.daemon(env)
+	h.ready(p)
+	if got := p.printed(); !strings.Contains(got, "rules cannot be set, trying on") {
+		t.Errorf("got no word of it: %s", got)
+	}
+	p.stop(h)
+	p = h.daemon(env, "-iptables-forward-rules=false")
+	h.ready(p)
+	if got := p.printed(); strings.Contains(got, "rules") {
+		t.Errorf("rules were not asked for, got %s", got)
+	}
+	p.stop(h)
+}

@@ -51,9 +51,10 @@ type segment struct {
 	news  chan struct{} // tells report that view has changed
 	first sync.Once     // publish
 
-	rulesKind rules.Kind
-	previous  netip.Prefix  // the network that rules may be left of
-	rulesNews chan struct{} // tells watchRules that something has changed
+	rulesKind   rules.Kind
+	randomPorts bool          // of what is masqueraded
+	previous    netip.Prefix  // the network that rules may be left of
+	rulesNews   chan struct{} // tells watchRules that something has changed
 
 	closers []func() error // undo what was opened, last first
 }

@@ -170,6 +170,56 @@ func TestWhoIsMasqueraded(t *testing.T) {
 	})
 }
 
+// A change of rules is one step: no flow begins in the middle of it.
+func TestNoFlowSlipsThroughAChange(t *testing.T) {
+	need(t, "nft", "iptables", "iptables-restore", "ip", "sysctl")
+	both(t, func(t *testing.T, k Kind) {
+		w := newWorld(t)
+		w.host.run("iptables -P FORWARD DROP")
+		p, more := plan(k), exclude(plan(k))
+		more.Previous, p.Previous = netip.MustParsePrefix("10.6.0.0/16"), netip.MustParsePrefix("10.6.0.0/16")
+		elsewhere := p // our place in another network, which containers are still in
+		elsewhere.Network, elsewhere.Subnet, elsewhere.Previous = netip.MustParsePrefix("10.4.0.0/15"), netip.MustParsePrefix("10.5.2.0/24"), p.Network
+		back := p
+		back.Previous = elsewhere.Network
+		want := hostAddr
+		if k == NFTables {
+			w.host.run("iptables -P FORWARD ACCEPT")
+		}
+		w.host.apply(p)
+		stop := make(chan struct{})
+		flows := make(chan int)
+		go func() {
+			n := 0
+			defer func() { flows <- n }()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if got := w.container.seen("", outsideAddr); got != want {
+					t.Errorf("flow %d: got source %s, want %s", n, got, want)
+					return
+				}
+				n++
+			}
+		}()
+		changes := 0
+		for range 8 {
+			for _, next := range []Plan{more, p, elsewhere, back} {
+				changes += len(w.host.apply(next))
+			}
+		}
+		close(stop)
+		n := <-flows
+		t.Logf("%d flows began during %d changes", n, changes)
+		if n < changes {
+			t.Errorf("got %d flows during %d changes", n, changes)
+		}
+	})
+}
+
 // With flannel's own fourth rule, in place of ours, what a host sends to
 // containers elsewhere keeps a source that nobody there can answer (F9).
 func TestFlannelsFourthRule(t *testing.T) {

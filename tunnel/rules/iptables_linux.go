@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
+
+	"github.com/google/nftables"
 )
 
 // lockWait is how many seconds iptables waits for others that change rules.
@@ -32,6 +35,9 @@ func applyIPTables(ctx context.Context, p Plan) (changed []string, err error) {
 }
 
 func arrangeIPTables(ctx context.Context, p Plan, c chain) (differs bool, err error) {
+	if len(c.rules) == 0 && !hasTable("iptables", c.table) {
+		return false, nil
+	}
 	have, there, err := listIPTables(ctx, "iptables", c.table, c.name)
 	if err != nil {
 		return false, err
@@ -140,6 +146,9 @@ func removeIPTables(ctx context.Context, flanneld bool) (removed []string, err e
 			continue
 		}
 		for _, c := range (Plan{}).chains() {
+			if !hasTable(program, c.table) {
+				continue
+			}
 			_, there, err := listIPTables(ctx, program, c.table, c.name)
 			if err != nil {
 				return removed, err
@@ -158,6 +167,27 @@ func removeIPTables(ctx context.Context, flanneld bool) (removed []string, err e
 		}
 	}
 	return removed, nil
+}
+
+// hasTable reports whether there may be such a table. To ask the older iptables
+// makes it, and with it every packet of the host is tracked or filtered.
+func hasTable(program, table string) bool {
+	older, newer := "/proc/thread-self/net/ip_tables_names", nftables.TableFamilyIPv4
+	if program == "ip6tables" {
+		older, newer = "/proc/thread-self/net/ip6_tables_names", nftables.TableFamilyIPv6
+	}
+	if names, err := os.ReadFile(older); err == nil && slices.Contains(strings.Fields(string(names)), table) {
+		return true
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return true
+	}
+	tables, err := conn.ListTablesOfFamily(newer)
+	if err != nil {
+		return false // a kernel without nftables
+	}
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == table })
 }
 
 func hasProgram(name string) bool {
@@ -201,6 +231,16 @@ func runProgram(ctx context.Context, input []byte, name string, args ...string) 
 		return "", fmt.Errorf("%s: %w: %s", name, err, firstLine(stderr.String()))
 	}
 	return stdout.String(), nil
+}
+
+// isRandomVersion reads "iptables v1.8.9 (nf_tables)". What cannot be read is
+// newer than what we know.
+func isRandomVersion(printed string) bool {
+	var v [3]int
+	if _, err := fmt.Sscanf(printed, "iptables v%d.%d.%d", &v[0], &v[1], &v[2]); err != nil {
+		return true
+	}
+	return slices.Compare(v[:], []int{1, 6, 2}) >= 0
 }
 
 func firstLine(s string) string {

@@ -20,6 +20,16 @@ func Choose(nftables bool) (k Kind, why string) {
 	return NFTables, "there is no iptables program"
 }
 
+// RandomFully reports whether rules of the kind can masquerade to random ports,
+// which iptables can since 1.6.2. flanneld does without where it cannot.
+func RandomFully(ctx context.Context, k Kind) bool {
+	if k == NFTables {
+		return true
+	}
+	printed, err := runProgram(ctx, nil, "iptables", "--version")
+	return err == nil && isRandomVersion(printed)
+}
+
 // Apply makes the host's rules be as p says and returns the names of what was
 // not. What holds is not touched, and rules of others never are. It may be
 // called again at any time, from one goroutine at a time.

@@ -18,6 +18,9 @@ func unsupported() error {
 // Choose returns the kind that Apply would refuse.
 func Choose(bool) (k Kind, why string) { return NFTables, "" }
 
+// RandomFully reports nothing.
+func RandomFully(context.Context, Kind) bool { return false }
+
 // Apply reports that this platform is not supported yet.
 func Apply(context.Context, Plan) (changed []string, err error) { return nil, unsupported() }
 
