@@ -116,10 +116,7 @@ func upCommand() *cli.Command {
 				return explainUp(err)
 			}
 			fmt.Fprintf(c.App.Writer, "lab %s stands after %.1f s\n\n", l.Name(), time.Since(begun).Seconds())
-			name := ""
-			if l.Name() != lab.DefaultName {
-				name = " -name " + l.Name()
-			}
+			name := nameArg(l.Name())
 			_, err = fmt.Fprintf(c.App.Writer, "%s\n\nlook into it:  vxlab exec%s h1 -- vxtap status\ntake it down:  vxlab down%s\n",
 				labTable([]labInfo{describe(l)}), name, name)
 			return err

@@ -81,6 +81,7 @@ func newApp(env []string, stdout, stderr io.Writer) *cli.App {
 			upCommand(),
 			lsCommand(),
 			execCommand(env),
+			startCommand(),
 			downCommand(),
 			{Name: "version", Usage: "print the version", Action: printVersion},
 			serverCommand(),
@@ -126,6 +127,11 @@ func noArguments(c *cli.Context) error {
 // type of its own, only a text.
 func explainUsage(c *cli.Context, err error, _ bool) error {
 	if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
+		if c.Command.Name == c.App.Name {
+			if command, ok := takes(c.App, name); ok {
+				return usagef("-%s belongs behind the command, as in vxlab %s -%s=VALUE", name, command, name)
+			}
+		}
 		return usagef("unknown flag -%s: %s -help lists the flags", name, c.Command.HelpName)
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "flag needs an argument: -"); ok {
@@ -135,6 +141,19 @@ func explainUsage(c *cli.Context, err error, _ bool) error {
 		return nil // printed already
 	}
 	return usageError{err}
+}
+
+// takes returns the command that takes a flag, the one that was meant if the
+// command line has it.
+func takes(app *cli.App, flag string) (command string, ok bool) {
+	for _, x := range app.VisibleCommands() {
+		for _, f := range x.Flags {
+			if slices.Contains(f.Names(), flag) {
+				return x.Name, true
+			}
+		}
+	}
+	return "", false
 }
 
 // needRoot says what an ordinary user must do.

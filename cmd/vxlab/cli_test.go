@@ -15,8 +15,16 @@ import (
 
 func TestAWrongCommandLineIsOneLineAndStatus2(t *testing.T) {
 	for _, tt := range []struct{ name, args, want string }{
-		{"unknown command", "fly", `unknown command "fly": there are demo, up, ls, exec, down, version`},
+		{"unknown command", "fly", `unknown command "fly": there are demo, up, ls, exec, start, down, version`},
 		{"unknown flag", "-x", "unknown flag -x: vxlab -help lists the flags"},
+		{"a flag in the wrong place", "-name x ls", "-name belongs behind the command, as in vxlab demo -name=VALUE"},
+		{"another flag in the wrong place", "--size=3 demo", "-size belongs behind the command, as in vxlab demo -size=VALUE"},
+		{"a name that is none, ls", "ls -name a/b", `"a/b" cannot be the name of a lab`},
+		{"start without a node", "start", "no node is given: write vxlab start NODE, as in vxlab start h1"},
+		{"start of no node", "start x", `"x" is no node`},
+		{"start of a container", "start c3", "c3 is a container, in which no daemon runs: vxlab start h3 starts"},
+		{"start with a command", "start h1 vxtap", `unexpected argument "vxtap": vxlab start takes one node`},
+		{"start with an unknown flag", "start -f h1", "unknown flag -f: write vxlab start NODE, as in vxlab start h1"},
 		{"unknown flag of a command", "demo -x", "unknown flag -x: vxlab demo -help lists the flags"},
 		{"a flag without its value", "up -n", "-n needs a value: write -n=VALUE"},
 		{"a number that is none", "up -n many", `invalid value "many" for flag -n`},
@@ -75,26 +83,26 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 }
 
-func TestParseExec(t *testing.T) {
+func TestParseNode(t *testing.T) {
 	for _, tt := range []struct {
 		args string
-		want execArgs
+		want nodeArgs
 	}{
-		{"h1", execArgs{node: "h1"}},
-		{"h1 --", execArgs{node: "h1", argv: []string{}}},
-		{"h1 -- ls -l --", execArgs{node: "h1", argv: []string{"ls", "-l", "--"}}},
-		{"h1 ls -l", execArgs{node: "h1", argv: []string{"ls", "-l"}}},
-		{"-name=b c2 -- -name x", execArgs{name: "b", node: "c2", argv: []string{"-name", "x"}}},
-		{"--name b c2 true", execArgs{name: "b", node: "c2", argv: []string{"true"}}},
-		{"net -name b -- true", execArgs{name: "b", node: "net", argv: []string{"true"}}},
-		{"h1 -h", execArgs{node: "h1", help: true}},
+		{"h1", nodeArgs{node: "h1"}},
+		{"h1 --", nodeArgs{node: "h1", argv: []string{}}},
+		{"h1 -- ls -l --", nodeArgs{node: "h1", argv: []string{"ls", "-l", "--"}}},
+		{"h1 ls -l", nodeArgs{node: "h1", argv: []string{"ls", "-l"}}},
+		{"-name=b c2 -- -name x", nodeArgs{name: "b", node: "c2", argv: []string{"-name", "x"}}},
+		{"--name b c2 true", nodeArgs{name: "b", node: "c2", argv: []string{"true"}}},
+		{"net -name b -- true", nodeArgs{name: "b", node: "net", argv: []string{"true"}}},
+		{"h1 -h", nodeArgs{node: "h1", help: true}},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
-			got, err := parseExec(strings.Fields(tt.args))
+			got, err := parseNode("exec", strings.Fields(tt.args))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(execArgs{})); diff != "" {
+			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(nodeArgs{})); diff != "" {
 				t.Error(diff)
 			}
 		})

@@ -51,7 +51,7 @@ func downCommand() *cli.Command {
 // others names the labs that do stand, for whoever gave no name.
 func others(c *cli.Context) string {
 	names, err := lab.List()
-	if c.IsSet("name") || err != nil || len(names) == 0 {
+	if c.Command.Name == "down" && c.IsSet("name") || err != nil || len(names) == 0 {
 		return ""
 	}
 	return " (there is " + strings.Join(names, ", ") + ")"

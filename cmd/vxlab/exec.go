@@ -24,7 +24,7 @@ func execCommand(env []string) *cli.Command {
 		// The command's own flags are not ours to read.
 		SkipFlagParsing: true,
 		Action: func(c *cli.Context) error {
-			x, err := parseExec(c.Args().Slice())
+			x, err := parseNode("exec", c.Args().Slice())
 			if err != nil {
 				return err
 			}
@@ -32,7 +32,7 @@ func execCommand(env []string) *cli.Command {
 				return cli.ShowSubcommandHelp(c)
 			}
 			if x.node == "" {
-				return usagef("no node is given: write vxlab exec NODE -- COMMAND, as in vxlab exec h1 -- vxtap status")
+				return usagef("no node is given: write %s", forms["exec"])
 			}
 			if err := lab.CheckNode(x.node); err != nil {
 				return usageError{err}
@@ -52,16 +52,22 @@ func execCommand(env []string) *cli.Command {
 	}
 }
 
-// execArgs are the arguments of exec.
-type execArgs struct {
+// nodeArgs are the arguments of exec and of start.
+type nodeArgs struct {
 	name, node string
 	argv       []string
 	help       bool
 }
 
-// parseExec reads [-name LAB] NODE [-name LAB] [--] [COMMAND...].
-func parseExec(args []string) (execArgs, error) {
-	var x execArgs
+// forms are how the commands that take a node are written.
+var forms = map[string]string{
+	"exec":  "vxlab exec NODE -- COMMAND, as in vxlab exec h1 -- vxtap status",
+	"start": "vxlab start NODE, as in vxlab start h1",
+}
+
+// parseNode reads [-name LAB] NODE [-name LAB] [--] [COMMAND...].
+func parseNode(command string, args []string) (nodeArgs, error) {
+	var x nodeArgs
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
@@ -82,7 +88,7 @@ func parseExec(args []string) (execArgs, error) {
 			x.help = true
 			return x, nil
 		case strings.HasPrefix(arg, "-"):
-			return x, usagef("unknown flag %s: write vxlab exec NODE -- COMMAND, as in vxlab exec h1 -- vxtap status", arg)
+			return x, usagef("unknown flag %s: write %s", arg, forms[command])
 		case x.node == "":
 			x.node = arg
 		default:

@@ -37,7 +37,10 @@ func lsCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "ls",
 		Usage: "list the labs that stand, and their hosts",
-		Flags: []cli.Flag{&cli.StringFlag{Name: "o", Value: "table", Usage: "`FORMAT`: table, for people, or json, for programs"}},
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "o", Value: "table", Usage: "`FORMAT`: table, for people, or json, for programs"},
+			nameFlag("all labs"),
+		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
@@ -46,7 +49,12 @@ func lsCommand() *cli.Command {
 			if format != "table" && format != "json" {
 				return usagef("-o: %q is not one of table, json", format)
 			}
-			labs, err := listLabs()
+			if c.IsSet("name") {
+				if err := lab.CheckName(c.String("name")); err != nil {
+					return usageError{err}
+				}
+			}
+			labs, err := listLabs(c.String("name"))
 			if err != nil {
 				return err
 			}
@@ -54,6 +62,10 @@ func lsCommand() *cli.Command {
 				e := json.NewEncoder(c.App.Writer)
 				e.SetIndent("", "  ")
 				return e.Encode(labs)
+			}
+			if name := c.String("name"); len(labs) == 0 && name != "" {
+				_, err = fmt.Fprintf(c.App.Writer, "no lab %s stands%s\n", name, others(c))
+				return err
 			}
 			if len(labs) == 0 {
 				_, err = fmt.Fprintln(c.App.Writer, "no lab stands: put one up with vxlab up")
@@ -66,14 +78,17 @@ func lsCommand() *cli.Command {
 }
 
 // listLabs describes every lab of which anything is left, also those that
-// cannot be opened.
-func listLabs() ([]labInfo, error) {
+// cannot be opened, or the one of the name only.
+func listLabs(only string) ([]labInfo, error) {
 	names, err := lab.List()
 	if err != nil {
 		return nil, err
 	}
 	labs := make([]labInfo, 0, len(names))
 	for _, name := range names {
+		if only != "" && name != only {
+			continue
+		}
 		l, err := lab.Load(name)
 		if err != nil {
 			problem := oneLine(err.Error())

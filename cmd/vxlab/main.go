@@ -16,6 +16,7 @@
 //	report.go    tables
 //	ls.go        ls
 //	exec.go      exec
+//	start.go     start
 //	down.go      down
 //	server.go    the etcd server of a lab, a process of its own
 //

@@ -404,6 +404,8 @@ func TestALabToPlayWith(t *testing.T) {
 		})
 	}
 
+	startsAgain(t, name)
+
 	for _, want := range []string{"lab " + name + " is down\n", "no lab " + name + " stands: nothing to do\n"} {
 		if code, out, stderr := vxlab(t, "down", "-name", name); code != exitOK || out != want || stderr != "" {
 			t.Errorf("down: got status %d, stdout %q, stderr %q, want %q", code, out, stderr, want)
@@ -412,6 +414,42 @@ func TestALabToPlayWith(t *testing.T) {
 	gone(t, name)
 	if code, _, stderr := vxlab(t, "exec", "-name="+name, "h1", "true"); code != exitError || !strings.Contains(stderr, "no lab "+name+" stands") {
 		t.Errorf("exec after down: got status %d, stderr %q", code, stderr)
+	}
+}
+
+// startsAgain kills h2's daemon and starts it again, as ls says.
+func startsAgain(t *testing.T, name string) {
+	t.Helper()
+	if code, _, stderr := vxlab(t, "start", "-name="+name, "h2"); code != exitError || !strings.Contains(stderr, "vxtap on h2 runs already") {
+		t.Errorf("start of what runs: got status %d, stderr %q", code, stderr)
+	}
+	if code, _, stderr := vxlab(t, "start", "h3", "-name="+name); code != exitError || !strings.Contains(stderr, "has no h3") {
+		t.Errorf("start of a host that is not there: got status %d, stderr %q", code, stderr)
+	}
+	p, err := os.FindProcess(hostPID(t, name, "h2"))
+	if err == nil {
+		err = p.Kill()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := "vxlab start -name " + name + " h2"
+	var listing string
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(listing, said); {
+		if time.Now().After(end) {
+			t.Fatalf("ls does not say %q: %s", said, listing)
+		}
+		_, listing, _ = vxlab(t, "ls", "-name", name)
+	}
+	code, out, stderr := vxlab(t, strings.Fields(said)[1:]...)
+	if code != exitOK || !strings.HasPrefix(out, "h2 is ready: vxtap, pid ") || !strings.Contains(out, lab.StateDir(name)+"/h2/vxtap.log") {
+		t.Errorf("%s: got status %d, stdout %q, stderr %q", said, code, out, stderr)
+	}
+	if hostPID(t, name, "h2") == 0 {
+		t.Error("after start: no daemon on h2")
+	}
+	if code, out, _ := vxlab(t, "ls", "-name", "nobody-"+name); code != exitOK || !strings.Contains(out, "no lab nobody-"+name+" stands") {
+		t.Errorf("ls of another lab: got status %d, stdout %q", code, out)
 	}
 }
 

@@ -57,7 +57,7 @@ func labTable(labs []labInfo) string {
 		}
 		etcd := "etcd"
 		if !l.EtcdUp {
-			etcd = "nothing (etcd is down)"
+			etcd = "nothing (etcd is down: vxlab start" + nameArg(l.Name) + " net)"
 		}
 		gateway := none
 		if p, err := netip.ParsePrefix(l.Underlay); err == nil {
@@ -71,13 +71,23 @@ func labTable(labs []labInfo) string {
 	return render(t)
 }
 
+// nameArg is the flag that a command about the lab needs, behind a blank.
+func nameArg(name string) string {
+	if name == lab.DefaultName {
+		return ""
+	}
+	return " -name " + name
+}
+
 func hostRow(name string, h lab.Host) table.Row {
 	runs := "vxtap, pid " + strconv.Itoa(h.PID)
 	switch {
 	case h.Bare:
 		runs = "no vxtap of the lab's"
+	case h.ByHand:
+		runs = "vxtap, not started by the lab"
 	case h.PID == 0:
-		runs = "nothing (vxtap is down)"
+		runs = "nothing (vxtap is down: vxlab start" + nameArg(name) + " " + h.Node + ")"
 	}
 	if !h.Subnet.IsValid() {
 		return table.Row{name, h.Node, none, h.VTEP, none, none, none, runs}

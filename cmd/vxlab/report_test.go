@@ -32,18 +32,22 @@ func host(n int, subnet string) lab.Host {
 func TestLabTable(t *testing.T) {
 	dead, bare := host(2, "172.30.200.0/24"), host(3, "")
 	dead.PID, bare.PID, bare.Bare = 0, 0, true
+	hand := host(4, "172.30.7.0/24")
+	hand.PID, hand.ByHand = 0, true
 	got := labTable([]labInfo{
-		{Name: "lab", Underlay: "192.168.77.0/24", EtcdUp: true, Hosts: []lab.Host{host(1, "172.30.4.0/24"), dead, bare}},
-		{Name: "b", Underlay: "192.168.77.0/24"},
+		{Name: "lab", Underlay: "192.168.77.0/24", EtcdUp: true, Hosts: []lab.Host{host(1, "172.30.4.0/24"), dead, bare, hand}},
+		{Name: "b", Underlay: "192.168.77.0/24", Hosts: []lab.Host{dead}},
 		{Name: "c", Problem: "records are lost"},
 	})
 	want := `
 LAB  NODE  SUBNET           VTEP           MAC                 MTU  CONTAINER     RUNS
 lab  net   -                192.168.77.1   -                     -  -             etcd
 lab  h1    172.30.4.0/24    192.168.77.11  02:00:00:00:00:01  1450  172.30.4.2    vxtap, pid 1001
-lab  h2    172.30.200.0/24  192.168.77.12  02:00:00:00:00:02  1450  172.30.200.2  nothing (vxtap is down)
+lab  h2    172.30.200.0/24  192.168.77.12  02:00:00:00:00:02  1450  172.30.200.2  nothing (vxtap is down: vxlab start h2)
 lab  h3    -                192.168.77.13  -                     -  -             no vxtap of the lab's
-b    net   -                192.168.77.1   -                     -  -             nothing (etcd is down)
+lab  h4    172.30.7.0/24    192.168.77.14  02:00:00:00:00:04  1450  172.30.7.2    vxtap, not started by the lab
+b    net   -                192.168.77.1   -                     -  -             nothing (etcd is down: vxlab start -name b net)
+b    h2    172.30.200.0/24  192.168.77.12  02:00:00:00:00:02  1450  172.30.200.2  nothing (vxtap is down: vxlab start -name b h2)
 c    -     -                -              -                     -  -             broken: records are lost`
 	if diff := cmp.Diff(strings.TrimPrefix(want, "\n"), got); diff != "" {
 		t.Error(diff)

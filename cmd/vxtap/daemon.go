@@ -140,6 +140,21 @@ func (d *daemon) announce() {
 	if len(d.idle) > 0 {
 		d.log.Warn("flags without effect so far", "flags", strings.Join(d.idle, ", "))
 	}
+	for _, reason := range d.lacks {
+		d.log.Warn("flag without its whole effect", "reason", reason)
+	}
+	if isLoopback(d.uplink) {
+		d.log.Warn("the outside interface is the loopback: no other host is reached by it, nor reaches this one", "interface", d.uplink.Name)
+	}
+}
+
+// isLoopback looks at the address first: it need not be the interface's own.
+func isLoopback(u host.Uplink) bool {
+	if u.Addr.IsLoopback() {
+		return true
+	}
+	i, err := net.InterfaceByName(u.Name)
+	return err == nil && i.Flags&net.FlagLoopback != 0
 }
 
 // serve runs the health server, if there is one, and the segments.

@@ -43,6 +43,9 @@ func (d *daemon) handleHealth(mux *http.ServeMux) {
 		fmt.Fprintln(w, "vxtap is ready")
 	})
 	mux.Handle("/metrics", metricsHandler(d.status))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "there are /healthz, /readyz and /metrics", http.StatusNotFound)
+	})
 }
 
 const (

@@ -25,7 +25,9 @@ Commands (vxtap COMMAND -help says more):
 `
 
 const statusHelp = `vxtap status shows what the daemon on this host does: its subnet, the lease, etcd,
-the peers with their traffic, and what was dropped and why.
+the peers with their traffic, and what was dropped and why. In the table kB, MB
+and GB are decimal: 1 kB is 1000 bytes. JSON has bytes; docs/status.md explains
+each field.
 
   vxtap status
   vxtap status -o json

@@ -31,6 +31,9 @@ const (
 	metricSocketOverflows = "vxtap_socket_overflows_total"
 	metricTAPOverflows    = "vxtap_tap_overflows_total"
 	metricWhole           = "vxtap_whole_super_frames_total"
+	metricUplink          = "vxtap_tx_path_uplink"
+	metricCutPeers        = "vxtap_cut_peers"
+	metricWarnings        = "vxtap_warnings"
 	metricBuildInfo       = "vxtap_build_info"
 )
 
@@ -79,6 +82,9 @@ func newStatusCollector(status func(time.Time) Status) *statusCollector {
 	add(metricSocketOverflows, "Receives that found the socket's buffer full. A run of datagrams that the kernel joined, or a super-frame, is one.")
 	add(metricTAPOverflows, "Frames that found the TAP's queue full. A super-frame is one.")
 	add(metricWhole, "Super-frames that left whole, through the host's own stack.")
+	add(metricUplink, "Whether super-frames leave whole. 0: they are cut here.")
+	add(metricCutPeers, "Peers to which super-frames are cut although they leave whole to others, or would.")
+	add(metricWarnings, "Settings of the host that keep containers from the overlay; vxtap status names them.")
 	add(metricBuildInfo, "Always 1; the labels tell the build.", "version", "goversion")
 	return c
 }
@@ -114,6 +120,9 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(metricSocketOverflows, s.SocketOverflows)
 	counter(metricTAPOverflows, s.TAPOverflows)
 	counter(metricWhole, s.TXPath.Frames)
+	gauge(metricUplink, oneIf(s.TXPath.InUse == txUplink))
+	gauge(metricCutPeers, float64(s.TXPath.CutPeers))
+	gauge(metricWarnings, float64(len(s.Warnings)))
 	collectDirection(counter, directionOut, s.Out)
 	collectDirection(counter, directionIn, s.In)
 	for _, p := range s.Peers {
@@ -130,15 +139,34 @@ func collectDirection(counter func(string, uint64, ...string), direction string,
 	counter(metricReceivedBytes, d.ReceivedBytes, direction)
 	counter(metricDelivered, d.Delivered, direction)
 	counter(metricDeliveredBytes, d.DeliveredBytes, direction)
-	// Every reason, those that never occurred as well: a rate needs a zero to
-	// start from.
+	// Every reason that there can be, those that never occurred as well: a rate
+	// needs a zero to start from.
 	for r := range tunnel.NumReasons {
-		counter(metricDrops, d.Drops[r.String()], direction, r.String())
+		if name := r.String(); occurs(r, direction) || d.Drops[name] > 0 {
+			counter(metricDrops, d.Drops[name], direction, name)
+		}
 	}
-	for reason, n := range d.Flagged {
-		counter(metricFlagged, n, direction, reason)
+	for r := range tunnel.NumReasons {
+		if name := r.String(); direction == directionIn && checked(r) || d.Flagged[name] > 0 {
+			counter(metricFlagged, d.Flagged[name], direction, name)
+		}
 	}
 }
+
+// occurs reports whether frames of a direction can be dropped for r, by the
+// order of the reasons: both directions, out, in.
+func occurs(r tunnel.Reason, direction string) bool {
+	switch {
+	case r < tunnel.Broadcast:
+		return true
+	case r < tunnel.ShortDatagram:
+		return direction == directionOut
+	}
+	return direction == directionIn
+}
+
+// checked reports whether r is the reason of a check that can be set to log.
+func checked(r tunnel.Reason) bool { return r == tunnel.NotAPeer || r == tunnel.ForeignSource }
 
 func oneIf(b bool) float64 {
 	if b {

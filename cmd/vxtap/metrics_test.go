@@ -38,6 +38,9 @@ func TestMetrics(t *testing.T) {
 `
 	for _, direction := range []string{"in", "out"} {
 		for r := range tunnel.NumReasons {
+			if !occurs(r, direction) {
+				continue
+			}
 			n := map[string]string{"out no-peer": "7", "out broadcast": "3", "in not-a-peer": "1"}[direction+" "+r.String()]
 			if n == "" {
 				n = "0"
@@ -46,9 +49,13 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	want += `
+# HELP vxtap_cut_peers Peers to which super-frames are cut although they leave whole to others, or would.
+# TYPE vxtap_cut_peers gauge
+vxtap_cut_peers 3
 # HELP vxtap_flagged_total Frames that passed only because a check is set to log.
 # TYPE vxtap_flagged_total counter
 vxtap_flagged_total{direction="in",reason="foreign-source"} 2
+vxtap_flagged_total{direction="in",reason="not-a-peer"} 0
 # HELP vxtap_frames_received_total Frames that the switch took in. Always the sum of those delivered and dropped.
 # TYPE vxtap_frames_received_total counter
 vxtap_frames_received_total{direction="in"} 5
@@ -68,11 +75,41 @@ vxtap_peers 2
 # HELP vxtap_tap_overflows_total Frames that found the TAP's queue full. A super-frame is one.
 # TYPE vxtap_tap_overflows_total counter
 vxtap_tap_overflows_total 4
+# HELP vxtap_tx_path_uplink Whether super-frames leave whole. 0: they are cut here.
+# TYPE vxtap_tx_path_uplink gauge
+vxtap_tx_path_uplink 1
+# HELP vxtap_warnings Settings of the host that keep containers from the overlay; vxtap status names them.
+# TYPE vxtap_warnings gauge
+vxtap_warnings 1
 `
 	err := testutil.CollectAndCompare(c, strings.NewReader(want), metricDrops, metricFlagged, metricReceived,
-		metricLeaseExpiry, metricPeerBytes, metricPeers, metricTAPOverflows)
+		metricLeaseExpiry, metricPeerBytes, metricPeers, metricTAPOverflows, metricUplink, metricCutPeers, metricWarnings)
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// docs/drops.md says which reasons there are in which direction, and so do the
+// metrics.
+func TestReasonsOccurWhereTheDocumentHasThem(t *testing.T) {
+	text, err := os.ReadFile("../../docs/drops.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for section := range strings.SplitSeq(string(text), "\n## ") {
+		title, body, _ := strings.Cut(section, "\n")
+		out, in := strings.HasPrefix(title, "Both") || strings.HasPrefix(title, "Out"), strings.HasPrefix(title, "Both") || strings.HasPrefix(title, "In:")
+		if !out && !in {
+			continue
+		}
+		for r := range tunnel.NumReasons {
+			if !strings.Contains(body, "\n| `"+r.String()+"` |") {
+				continue
+			}
+			if got := [2]bool{occurs(r, directionOut), occurs(r, directionIn)}; got != [2]bool{out, in} {
+				t.Errorf("%s: got out and in %v, the document says %v", r, got, [2]bool{out, in})
+			}
+		}
 	}
 }
 
@@ -105,7 +142,7 @@ func TestHealth(t *testing.T) {
 		{"waiting is not ready", phaseWaiting, "/readyz", 503, "vxtap is not ready: waiting for etcd and the network config\n"},
 		{"ready", phaseReady, "/readyz", 200, "vxtap is ready\n"},
 		{"stopping is not ready", phaseStopping, "/readyz", 503, "vxtap is not ready: stopping\n"},
-		{"another path", phaseReady, "/", 404, "404 page not found\n"},
+		{"another path", phaseReady, "/", 404, "there are /healthz, /readyz and /metrics\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

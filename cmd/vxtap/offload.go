@@ -67,7 +67,7 @@ func parseOffloads(s string) (offloads, error) {
 		name, minus := strings.CutPrefix(strings.TrimSpace(w), "-")
 		field := o.named(name)
 		if field == nil {
-			return offloads{}, fmt.Errorf("%q is not one of auto, off, %s", w, strings.Join(offloadNames[:], ", "))
+			return offloads{}, notAnOffload(name)
 		}
 		if minus != less {
 			return offloads{}, fmt.Errorf("%q has names with and without a minus sign: list what to use, or what not to use", s)
@@ -76,11 +76,45 @@ func parseOffloads(s string) (offloads, error) {
 	}
 	if !o.csum && (o.tso || o.uso) {
 		if !less {
-			return offloads{}, fmt.Errorf("%q has super-frames without csum, which the kernel gives no one: add csum", s)
+			return offloads{}, fmt.Errorf("%q has super-frames without csum, which the kernel gives no one: write csum,%s", s, s)
 		}
 		o.tso, o.uso = false, false
 	}
 	return o, nil
+}
+
+// notAnOffload says what was probably meant. status shows the kernel's own names
+// for what the TAP does, which are switched together.
+func notAnOffload(name string) error {
+	all := strings.Join(offloadNames[:], ", ")
+	switch name {
+	case "auto", "off":
+		return fmt.Errorf("%s stands alone: give auto, or off, or a list of %s", name, all)
+	case "tso4", "tso6", "ecn":
+		return fmt.Errorf("%q goes by the name tso, which is tso4, tso6 and ecn together", name)
+	case "uso4", "uso6":
+		return fmt.Errorf("%q goes by the name uso, which is uso4 and uso6 together", name)
+	case "":
+		return fmt.Errorf("a name is missing between commas: there are %s", all)
+	}
+	return fmt.Errorf("%q is not one of auto, off, %s", name, all)
+}
+
+// lacks says what of the flags comes to nothing because of others: text is that
+// of -offload, queues how many were asked for, 0 if nobody did.
+func (o offloads) lacks(text string, queues int) []string {
+	var notes []string
+	less := strings.HasPrefix(text, "-")
+	switch {
+	case less && !o.csum:
+		notes = append(notes, fmt.Sprintf("-offload=%s: super-frames need csum, so that tso, uso and coalesce are off too", text))
+	case !less && o.coalesce && !o.tso && !o.uso:
+		notes = append(notes, fmt.Sprintf("-offload=%s: coalesce makes super-frames, and does nothing without tso or uso", text))
+	}
+	if queues > 1 && !o.csum {
+		notes = append(notes, fmt.Sprintf("-queues=%d: it is one, since -offload=%s has no csum, and without it a TAP has one queue", queues, text))
+	}
+	return notes
 }
 
 // tap returns what the TAP is asked for.
@@ -108,6 +142,9 @@ const (
 	maxQueues = 64
 )
 
+// noSuperFrames is the reason where there are none to be cut.
+const noSuperFrames = "-offload has neither tso nor uso"
+
 // withoutUplink returns why super-frames must be cut, for a daemon that may not
 // try anything else: "" if it may.
 func (s *settings) withoutUplink() string {
@@ -115,7 +152,7 @@ func (s *settings) withoutUplink() string {
 	case s.txPath == txUDP:
 		return "-tx-path=udp"
 	case !s.offload.tso && !s.offload.uso:
-		return "-offload has no super-frames"
+		return noSuperFrames
 	}
 	return ""
 }

@@ -158,9 +158,8 @@ func (s *segment) watchRules(ctx context.Context) {
 // ruleWatch looks at the rules and remembers what it has said.
 type ruleWatch struct {
 	*segment
-	say      *rate.Limiter
-	failed   string
-	dropping string
+	say    *rate.Limiter
+	failed string
 }
 
 func (w *ruleWatch) look(ctx context.Context) {
@@ -181,19 +180,25 @@ func (w *ruleWatch) look(ctx context.Context) {
 	w.lookForDrops(p)
 }
 
-// lookForDrops says who drops what our forward rules let pass.
+// lookForDrops notes who drops what our forward rules let pass.
 func (w *ruleWatch) lookForDrops(p rules.Plan) {
 	chains, err := rules.Dropping(p)
 	if err != nil {
 		return // a kernel without nftables has none of its chains
 	}
-	now := strings.Join(chains, ", ")
-	if now == w.dropping || !w.say.Allow() {
-		return
+	var warnings []string
+	for _, c := range chains {
+		warnings = append(warnings, fmt.Sprintf(
+			"the chain %q drops what is forwarded, and rules elsewhere cannot overrule it: let %s pass there, see docs/operations.md", c, p.Network))
 	}
-	w.dropping = now
-	if now != "" {
-		w.log.Warn("another chain drops what is forwarded, and our rules cannot overrule it: let the overlay pass there",
-			"chain", now, "network", p.Network, "remedy", "docs/operations.md, rules on the host")
+	w.dropping.Store(&warnings)
+}
+
+// warnings are those of the host, and of its rules.
+func (s *segment) warnings() []string {
+	all := hostWarnings(sysctls, s.device)
+	if d := s.dropping.Load(); d != nil {
+		all = append(all, *d...)
 	}
+	return all
 }

@@ -133,10 +133,24 @@ func TestRulesWithoutIPTables(t *testing.T) {
 	p := h.daemon([]string{"PATH=/nowhere"})
 	h.ready(p)
 	h.eventually("the log says what drops", func() error {
-		for _, want := range []string{`kind=nftables reason="there is no iptables program" masquerade=false forward=true`, `chain="ip other f"`} {
+		for _, want := range []string{`kind=nftables reason="there is no iptables program" masquerade=false forward=true`, "ip other f"} {
 			if got := p.printed(); !strings.Contains(got, want) {
 				return fmt.Errorf("want %q in %s", want, got)
 			}
+		}
+		return nil
+	})
+	h.eventually("status says it", func() error {
+		if got := h.status().Warnings; !strings.Contains(strings.Join(got, "\n"), "ip other f") {
+			return fmt.Errorf("got %q", got)
+		}
+		return nil
+	})
+	// What the document says to do is seen to be done.
+	h.shell("nft insert rule ip other f ip saddr 10.5.0.0/16 accept; nft insert rule ip other f ip daddr 10.5.0.0/16 accept")
+	h.eventually("status says it no more", func() error {
+		if got := h.status().Warnings; strings.Contains(strings.Join(got, "\n"), "ip other f") {
+			return fmt.Errorf("got %q", got)
 		}
 		return nil
 	})

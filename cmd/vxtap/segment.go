@@ -55,6 +55,7 @@ type segment struct {
 	randomPorts bool          // of what is masqueraded
 	previous    netip.Prefix  // the network that rules may be left of
 	rulesNews   chan struct{} // tells watchRules that something has changed
+	dropping    atomic.Pointer[[]string]
 
 	closers []func() error // undo what was opened, last first
 }
@@ -283,6 +284,10 @@ func (s *segment) run(ctx context.Context) error {
 	g.Go(func() error { return s.d.registry.Watch(ctx, s.publish) })
 	g.Go(func() error { return s.hold(ctx) })
 	g.Go(func() error { report(ctx, s.log, s.news, s.view.Load); return nil })
+	g.Go(func() error {
+		reportWarnings(ctx, s.log, s.warnings)
+		return nil
+	})
 	g.Go(func() error { return s.admin.wait(ctx) })
 	g.Go(func() error { s.watchHost(ctx); return nil })
 	g.Go(func() error { s.watchRules(ctx); return nil })

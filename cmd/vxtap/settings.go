@@ -46,6 +46,7 @@ type settings struct {
 	debug       bool
 	logJSON     bool
 	idle        []string // flags that were given and have no effect so far
+	lacks       []string // what of a flag has no effect because of another
 }
 
 // readSettings checks the flags of c and, for those that were not given, the
@@ -73,8 +74,12 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 		logJSON:     r.choice("log-format", "text", "json") == "json",
 		idle:        r.idle(),
 	}
-	if s.txPath == txUplink && !s.offload.tso && !s.offload.uso {
-		r.fault("tx-path", "uplink is for super-frames, which -offload has none of: add csum and tso to it")
+	if text := r.text("offload"); len(r.faults) == 0 {
+		if s.txPath == txUplink && !s.offload.tso && !s.offload.uso {
+			r.fault("tx-path", "uplink is for super-frames, and -offload=%s has none: leave -offload out, or write -offload=csum,tso", text)
+		}
+		asked, _ := strconv.Atoi(r.text("queues")) // 0 for auto
+		s.lacks = s.offload.lacks(text, asked)
 	}
 	s.uplink = r.uplink(s.publicIP)
 	return s, errors.Join(r.faults...)
@@ -135,7 +140,7 @@ func (r *reader) text(name string) string { return strings.TrimSpace(r.c.String(
 func (r *reader) notEmpty(name string) string {
 	v := r.text(name)
 	if v == "" {
-		r.fault(name, "is empty: leave it out for the default")
+		r.fault(name, "needs a value: leave it out for the default")
 	}
 	return v
 }
@@ -156,15 +161,19 @@ func (r *reader) number(name string, low, high int) int {
 
 // choice reads one of the given words.
 func (r *reader) choice(name string, words ...string) string {
-	v := r.text(name)
-	if !slices.Contains(words, v) {
+	v := r.notEmpty(name)
+	if v != "" && !slices.Contains(words, v) {
 		r.fault(name, "%q is not one of %s", v, strings.Join(words, ", "))
 	}
 	return v
 }
 
 func (r *reader) offloads() offloads {
-	o, err := parseOffloads(r.text("offload"))
+	v := r.notEmpty("offload")
+	if v == "" {
+		return offloads{}
+	}
+	o, err := parseOffloads(v)
 	if err != nil {
 		r.fault("offload", "%w", err)
 	}
@@ -172,18 +181,23 @@ func (r *reader) offloads() offloads {
 }
 
 func (r *reader) queues() int {
-	if r.text("queues") == "auto" {
+	v := r.notEmpty("queues")
+	if v == "auto" || v == "" {
 		return defaultQueues(runtime.NumCPU())
 	}
-	n, err := strconv.Atoi(r.text("queues"))
+	n, err := strconv.Atoi(v)
 	if err != nil || n < 1 || n > maxQueues {
-		r.fault("queues", "%q is neither auto nor a whole number from 1 to %d", r.text("queues"), maxQueues)
+		r.fault("queues", "%q is neither auto nor a whole number from 1 to %d", v, maxQueues)
 	}
 	return n
 }
 
 func (r *reader) policy(name string) tunnel.Policy {
-	p, err := tunnel.ParsePolicy(r.text(name))
+	v := r.notEmpty(name)
+	if v == "" {
+		return tunnel.Strict
+	}
+	p, err := tunnel.ParsePolicy(v)
 	if err != nil {
 		r.fault(name, "%w", err)
 	}

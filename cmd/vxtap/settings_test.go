@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +67,7 @@ func TestSettings(t *testing.T) {
 					exclude: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.9/32"), netip.MustParsePrefix("172.16.0.0/12")},
 				},
 				health: netip.MustParseAddrPort("[::1]:8080"), debug: true, logJSON: true,
+				lacks: []string{"-queues=3: it is one, since -offload=off has no csum, and without it a TAP has one queue"},
 			},
 		},
 		{"bare endpoints", []string{"-etcd-endpoints=10.0.0.1:2379,etcd:2379"}, nil, defaults(func(s *settings) {
@@ -150,17 +152,44 @@ func TestAnnounceHasNoSecrets(t *testing.T) {
 	}
 }
 
-func TestAnnounceNamesIdleFlags(t *testing.T) {
-	for args, want := range map[string]int{"-ip-masq": 0, "-vmodule=x": 1} {
-		s, err := parse(t, []string{args}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var b bytes.Buffer
-		(&daemon{settings: s, log: slog.New(slog.NewTextHandler(&b, nil))}).announce()
-		if got := strings.Count(b.String(), "without effect"); got != want {
-			t.Errorf("%s: got %d lines, want %d: %s", args, got, want, &b)
-		}
+// What flanneld does and vxtap does not must be missed in the log, not in the
+// traffic.
+func TestAnnounceSaysWhatIsMissing(t *testing.T) {
+	const idle, lacks, lo = "without effect", "without its whole effect", "is the loopback"
+	tests := []struct {
+		name string
+		args []string
+		want []string // the others must not be there
+	}{
+		{"no flags", nil, nil},
+		{"rules", []string{"-ip-masq", "-iptables-resync=9", "-ip-blackhole-route"}, nil},
+		{"a flag that does nothing", []string{"-vmodule=x"}, []string{idle}},
+		{"fewer offloads than it looks", []string{"-offload=-csum"}, []string{lacks}},
+		{"fewer queues than asked for", []string{"-offload=csum", "-queues=4"}, nil},
+		{"the loopback", []string{"-iface=127.0.0.1"}, []string{lo}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := parse(t, tt.args, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b bytes.Buffer
+			d := &daemon{settings: s, log: slog.New(slog.NewTextHandler(&b, nil))}
+			if slices.Contains(tt.want, lo) {
+				d.uplink.Addr = netip.MustParseAddr("127.0.0.1")
+			}
+			d.announce()
+			for _, line := range []string{idle, lacks, lo} {
+				want := 0
+				if slices.Contains(tt.want, line) {
+					want = 1
+				}
+				if got := strings.Count(b.String(), line); got != want {
+					t.Errorf("got %d lines with %q, want %d:\n%s", got, line, want, &b)
+				}
+			}
+		})
 	}
 }
 

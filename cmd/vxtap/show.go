@@ -84,7 +84,7 @@ func explainAsk(ctx context.Context, path string) (Status, error) {
 	case errors.Is(err, os.ErrNotExist):
 		return Status{}, fmt.Errorf("no vxtap runs here: there is no socket %s", path)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return Status{}, fmt.Errorf("no vxtap runs here: %s was left by one that died", path)
+		return Status{}, fmt.Errorf("no vxtap runs here: %s was left by one that died; its log says why, and starting vxtap again clears it", path)
 	case errors.Is(err, os.ErrPermission):
 		return Status{}, fmt.Errorf("%s may not be opened: run as root", path)
 	case err != nil:
@@ -115,6 +115,9 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	row := func(name, format string, args ...any) {
 		t.AppendRow(table.Row{"  " + name, fmt.Sprintf(format, args...)})
 	}
+	for _, w := range s.Warnings {
+		row("WARNING", "%s", w)
+	}
 	if s.Subnet.IsValid() {
 		row("subnet", "%s of %s, %s", s.Subnet, s.Network, leaseEnd(s.Lease, now))
 	} else {
@@ -132,21 +135,27 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	}
 	row("offloads", "TAP %s; UDP %s; coalescing %s; queues %d",
 		words(s.Offloads.TAP), words(s.Offloads.UDP), onOff(s.Offloads.Coalesce), s.Queues)
-	switch {
-	case s.TXPath.InUse == txUplink:
-		row("super-frames", "leave whole by %s", s.TXPath.Device)
-		for _, c := range s.TXPath.Cut {
-			row("", "but not to %s: %s", c.VTEP, c.Reason)
-		}
-		if more := s.TXPath.CutPeers - len(s.TXPath.Cut); more > 0 {
-			row("", "and not to %d peers more", more)
-		}
-	case s.TXPath.Reason != "":
-		row("super-frames", "are cut here: %s", s.TXPath.Reason)
-	}
+	showSuperFrames(row, s.TXPath)
 	row("checks", "source %s, inner source %s", s.Checks.Source, s.Checks.InnerSource)
 	row("daemon", "%s, pid %d, up %s", s.Version, s.PID, duration(time.Duration(s.Uptime*float64(time.Second))))
 	fmt.Fprintln(b, t.Render())
+}
+
+func showSuperFrames(row func(name, format string, args ...any), p TXPathStatus) {
+	switch {
+	case p.InUse == txUplink:
+		row("super-frames", "leave whole by %s", p.Device)
+		for _, c := range p.Cut {
+			row("", "but not to %s: %s", c.VTEP, c.Reason)
+		}
+		if more := p.CutPeers - len(p.Cut); more > 0 {
+			row("", "and not to %d peers more", more)
+		}
+	case p.Reason == noSuperFrames:
+		row("super-frames", "there are none: %s", p.Reason)
+	case p.Reason != "":
+		row("super-frames", "are cut here: %s", p.Reason)
+	}
 }
 
 func showPeers(b *strings.Builder, peers []PeerStatus) {
@@ -164,7 +173,7 @@ func showPeers(b *strings.Builder, peers []PeerStatus) {
 
 func showTraffic(b *strings.Builder, s Status) {
 	t := newTable(2, 3, 4, 5, 6)
-	t.AppendHeader(table.Row{"TRAFFIC", "RECEIVED", "BYTES", "DELIVERED", "BYTES", "DROPPED", "BY REASON"})
+	t.AppendHeader(table.Row{"TRAFFIC", "RECEIVED", "RECEIVED BYTES", "DELIVERED", "DELIVERED BYTES", "DROPPED", "BY REASON"})
 	for _, d := range []struct {
 		name string
 		DirectionStatus
@@ -175,9 +184,9 @@ func showTraffic(b *strings.Builder, s Status) {
 	if flagged := reasons(s.In.Flagged); flagged != "" {
 		fmt.Fprintf(b, "Passed only because a check is set to log: %s.\n", flagged)
 	}
-	if s.SocketOverflows+s.TAPOverflows > 0 {
-		fmt.Fprintf(b, "Lost before they could be received, where a super-frame or a run of datagrams is one: %d from peers (socket full), %d to them (TAP full).\n", s.SocketOverflows, s.TAPOverflows)
-	}
+	// Also while both are 0: whoever looks for lost frames wants to know that
+	// they are not lost there.
+	fmt.Fprintf(b, "Lost before they could be received, where a super-frame or a run of datagrams is one: %d from peers (socket full), %d to them (TAP full).\n", s.SocketOverflows, s.TAPOverflows)
 }
 
 func showRejected(b *strings.Builder, s Status) {
@@ -230,11 +239,17 @@ func etcdLine(e EtcdStatus, now time.Time) string {
 	if !e.Connected {
 		state = "not connected"
 	}
-	contact := "never answered"
-	if e.LastContact != nil {
-		contact = "last answer " + duration(now.Sub(*e.LastContact)) + " ago"
+	if e.LastContact == nil {
+		return state + ", never answered"
 	}
-	return state + ", " + contact
+	ago := now.Sub(*e.LastContact)
+	state += ", last answer " + duration(ago) + " ago"
+	if e.Connected && ago >= time.Minute {
+		// It is asked when the lease is renewed, every few hours, and speaks when
+		// another one changes. A long time is no sign of anything.
+		state += ", which is usual while no lease changes"
+	}
+	return state
 }
 
 // reasons lists counts, the largest first.
@@ -268,11 +283,12 @@ func onOff(b bool) string {
 	return "off"
 }
 
-// duration is d in its two largest units: "23h 12m", "3m 7s", "0s".
+// duration is d in its two largest units: "23h 12m", "3m 7s", "0s". Days begin
+// with the second: a lease of 24 hours has "24h 0m" and then "23h 59m".
 func duration(d time.Duration) string {
 	s := int64(d.Round(time.Second) / time.Second)
 	switch {
-	case s >= 24*3600:
+	case s >= 48*3600:
 		return fmt.Sprintf("%dd %dh", s/(24*3600), s/3600%24)
 	case s >= 3600:
 		return fmt.Sprintf("%dh %dm", s/3600, s/60%60)
@@ -282,7 +298,7 @@ func duration(d time.Duration) string {
 	return fmt.Sprintf("%ds", max(0, s))
 }
 
-// size is n bytes with a unit: "512 B", "1.5 kB", "23.4 GB".
+// size is n bytes with a decimal unit: "512 B", "1.5 kB", "23.4 GB".
 func size(n uint64) string {
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)

@@ -26,7 +26,8 @@ func busyStatus() Status {
 	expires, contact := showTime.Add(23*time.Hour+12*time.Minute), showTime.Add(-3*time.Second)
 	return Status{
 		Version: "v0.1.0", PID: 4242, Started: showTime.Add(-50 * time.Hour), Uptime: 50 * 3600, State: "ready",
-		Device: "flannel.1", VNI: 1, Network: netip.MustParsePrefix("10.5.0.0/16"), Subnet: netip.MustParsePrefix("10.5.72.0/24"),
+		Warnings: []string{"net.ipv4.ip_forward=0: containers on this host are cut off from the overlay: sysctl -w net.ipv4.ip_forward=1"},
+		Device:   "flannel.1", VNI: 1, Network: netip.MustParsePrefix("10.5.0.0/16"), Subnet: netip.MustParsePrefix("10.5.72.0/24"),
 		VTEP: netip.MustParseAddr("203.0.113.9"), Port: 8472, MAC: ether.MAC{0x02, 0, 0, 0, 0, 1}, MTU: 1450,
 		Interface: "eth0", Address: netip.MustParseAddr("192.168.64.3"),
 		Offloads: OffloadsStatus{TAP: []string{"csum", "tso4", "tso6", "ecn"}, UDP: []string{"udp-segment", "udp-gro"}, Coalesce: true},
@@ -62,7 +63,7 @@ func busyStatus() Status {
 
 func TestShowStatus(t *testing.T) {
 	down := busyStatus()
-	down.Peers, down.Rejected, down.OtherBackend = nil, nil, 0
+	down.Warnings, down.Peers, down.Rejected, down.OtherBackend = nil, nil, nil, 0
 	down.Etcd.Connected, down.Etcd.LastContact = false, nil
 	down.Lease.State, down.Lease.Expires, down.Lease.Left = leaseReserved, nil, 0
 	down.Offloads, down.Queues = OffloadsStatus{}, 1
@@ -72,10 +73,13 @@ func TestShowStatus(t *testing.T) {
 	starting.Out, starting.In, starting.SocketOverflows, starting.TAPOverflows = DirectionStatus{}, DirectionStatus{}, 0, 0
 	lost := down
 	lost.State, lost.Lease.State, lost.Lease.Conflict = string(phaseLost), leaseLost, ""
+	single := down
+	single.TXPath.Reason = noSuperFrames
 	tests := []struct {
 		name   string
 		status Status
 	}{
+		{"single", single},
 		{"lost", lost},
 		{"busy", busyStatus()},
 		{"alone", down},
@@ -127,6 +131,27 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
+// That etcd has nothing to say for hours looks like trouble and is none.
+func TestEtcdLine(t *testing.T) {
+	ago := func(d time.Duration) *time.Time { at := showTime.Add(-d); return &at }
+	for _, tt := range []struct {
+		name string
+		etcd EtcdStatus
+		want string
+	}{
+		{"nothing yet", EtcdStatus{}, "not connected, never answered"},
+		{"just now", EtcdStatus{Connected: true, LastContact: ago(3 * time.Second)}, "connected, last answer 3s ago"},
+		{"a while ago", EtcdStatus{Connected: true, LastContact: ago(228 * time.Second)}, "connected, last answer 3m 48s ago, which is usual while no lease changes"},
+		{"gone", EtcdStatus{LastContact: ago(228 * time.Second)}, "not connected, last answer 3m 48s ago"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := etcdLine(tt.etcd, showTime); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestDuration(t *testing.T) {
 	tests := []struct {
 		name string
@@ -138,6 +163,7 @@ func TestDuration(t *testing.T) {
 		{"seconds", 59499 * time.Millisecond, "59s"},
 		{"rounds up to a minute", 59500 * time.Millisecond, "1m 0s"},
 		{"hours", 23*time.Hour + 12*time.Minute + 59*time.Second, "23h 12m"},
+		{"a day, as a lease has it", 24 * time.Hour, "24h 0m"},
 		{"days", 49 * time.Hour, "2d 1h"},
 	}
 	for _, tt := range tests {

@@ -15,14 +15,17 @@ import (
 )
 
 // Status is what the daemon tells about itself: the JSON of /v1/status on its
-// socket, and of vxtap status -o json. Fields are added, never renamed. It
-// holds no secrets.
+// socket, and of vxtap status -o json. Fields are added, never renamed, and
+// docs/status.md has a line for each. It holds no secrets.
 type Status struct {
 	Version string    `json:"version"`        // of the daemon
 	PID     int       `json:"pid"`            // of the daemon
 	Started time.Time `json:"started"`        // by the daemon's clock
 	Uptime  float64   `json:"uptime_seconds"` // since Started
 	State   string    `json:"state"`          // "waiting for etcd and the network config", "setting up", "ready", "lease lost, asking again" or "stopping"
+	// What on the host keeps containers from the overlay although State may be
+	// "ready", and what to do; [] where nothing is known to.
+	Warnings []string `json:"warnings"`
 
 	Device    string         `json:"device"`    // of the TAP
 	VNI       uint32         `json:"vni"`       // of the segment
@@ -158,7 +161,7 @@ func (d *daemon) status(now time.Time) Status {
 		Etcd:      EtcdStatus{Endpoints: d.etcd.Endpoints, Prefix: d.etcd.Prefix},
 	}
 	// [] and {} in JSON, not null.
-	s.Peers, s.Rejected = []PeerStatus{}, []RejectedKey{}
+	s.Warnings, s.Peers, s.Rejected = []string{}, []PeerStatus{}, []RejectedKey{}
 	s.Offloads = offloadsStatus(nil, nil, false)
 	s.TXPath = TXPathStatus{Configured: d.txPath, InUse: txUDP, Cut: []CutStatus{}}
 	s.Out, s.In = directionStatus(&tunnel.Direction{}), directionStatus(&tunnel.Direction{})
@@ -220,6 +223,8 @@ func (s *Status) addSegment(seg *segment) {
 	s.addLease(seg)
 	s.Offloads = offloadsStatus(seg.tap.Offloads(), seg.underlay.Offloads(), seg.d.offload.coalesce)
 	s.Queues = seg.queues()
+
+	s.Warnings = seg.warnings()
 
 	st := seg.sw.Stats()
 	s.TXPath = seg.txPathStatus(st.Out.Whole)

@@ -4,6 +4,9 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"reflect"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -36,6 +39,53 @@ func TestStatusSaysWhetherSegmentsAreJoined(t *testing.T) {
 				t.Errorf("got %v, want %v", got.Coalesce, tt.want)
 			}
 		})
+	}
+}
+
+// Programs rely on the fields: each has its line, and no line is of a field that
+// is not there.
+func TestEveryFieldOfTheJSONIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/status.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		if first, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " | "); ok && strings.HasPrefix(line, "| `") {
+			for name := range strings.SplitSeq(first, ", ") {
+				documented[strings.Trim(name, "`")] = true
+			}
+		}
+	}
+	there := map[string]bool{}
+	jsonFields(reflect.TypeFor[Status](), "", there)
+	for name := range there {
+		if !documented[name] {
+			t.Errorf("docs/status.md does not have %s", name)
+		}
+	}
+	for name := range documented {
+		if !there[name] {
+			t.Errorf("docs/status.md has %s, which is no field", name)
+		}
+	}
+}
+
+// jsonFields adds the paths of a struct's fields: those of structs in it as
+// "a.b", of lists of structs as "a" and "a[].b".
+func jsonFields(s reflect.Type, prefix string, to map[string]bool) {
+	for f := range s.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		name = prefix + name
+		switch {
+		case f.Type.Kind() == reflect.Slice && f.Type.Elem().PkgPath() == s.PkgPath():
+			to[name] = true
+			jsonFields(f.Type.Elem(), name+"[].", to)
+		case f.Type.Kind() == reflect.Struct && f.Type.PkgPath() == s.PkgPath():
+			jsonFields(f.Type, name+".", to)
+		default:
+			to[name] = true
+		}
 	}
 }
 

@@ -156,7 +156,9 @@ func (b *Bed) ContainerEnd(n int) traffic.End {
 
 // Status is what these tests read of vxtap status -o json.
 type Status struct {
-	State  string       `json:"state"`
+	State    string   `json:"state"`
+	Warnings []string `json:"warnings"`
+
 	Subnet netip.Prefix `json:"subnet"`
 	MAC    ether.MAC    `json:"mac"`
 	MTU    int          `json:"mtu"`
@@ -174,6 +176,7 @@ type Status struct {
 	Queues int `json:"queues"`
 	TXPath struct {
 		InUse  string `json:"in_use"`
+		Device string `json:"device"`
 		Reason string `json:"reason"`
 		Frames uint64 `json:"frames"`
 		Cut    []struct {

@@ -66,10 +66,18 @@ func TestParse(t *testing.T) {
 		{"marks are there", "-md " + marked, "", "kernel,relay,vxtap,vxtap off,ovs,kernel>vxtap,vxtap>kernel"},
 		{"marks are not there", "-md " + foreign, "has no lines", ""},
 		{"a work that nobody knows", "-works tpc", "no work", ""},
-		{"a contestant that nobody knows", "-contestants vxlan -anchor=false", "no contestant", ""},
+		{"a contestant that nobody knows", "-contestants vxlan -anchor=false", `nobody has the name "vxlan": there are kernel, relay`, ""},
+		{"one that nobody knows, beside the kernel", "-contestants foo", `nobody has the name "foo"`, ""},
+		{"one that nobody knows among others", "-contestants vxtap|foo", `nobody has the name "foo"`, ""},
+		{"a part of a name", "-contestants ovs|vx", `nobody has the name "vx"`, ""},
+		{"a pattern of several names", "-contestants vx.*|(relay|ovs)", "", "kernel,relay,vxtap,vxtap off,ovs,vxtap>kernel"},
+		{"another daemon that is not there", "-contestants vxtap.B", "say which with -other", ""},
+		{"another daemon beside this one", "-contestants vxtap|vxtap.B", "say which with -other", ""},
+		{"the kernel alone", "-contestants kernel", "", "kernel"},
 		{"half a second", "-time 1500ms", "whole seconds", ""},
 		{"no round", "-rounds 0", "one round", ""},
 		{"words", "all of it", "flags only", ""},
+		{"no regular expression for a name", "-contestants (", "missing closing", ""},
 		{"no regular expression", "-works (", "missing closing", ""},
 	}
 	for _, tt := range tests {
@@ -154,7 +162,7 @@ func found() results {
 		names:    []string{kernelName, relayName, vxtapName, outOfName},
 		rows: []*row{
 			inside("tcp1/containers", "1 TCP stream", containers, rate, map[string][]float64{
-				kernelName: {10, 12, 11}, relayName: {4}, vxtapName: {5.5, 5, 6},
+				kernelName: {10, 16, 11}, relayName: {4}, vxtapName: {5.5, 5, 6},
 			}),
 			inside("udp-rtt/containers", "UDP ping-pong", containers, tail, map[string][]float64{
 				kernelName: {40}, relayName: {80}, vxtapName: {10}, outOfName: {60},
@@ -172,7 +180,7 @@ func TestTable(t *testing.T) {
 	text := regexp.MustCompile(` +`).ReplaceAllString(out.String(), " ")
 	for _, want := range []string{
 		"│ kernel │ relay │ vxtap │ vxtap>kernel │ vxtap / relay │",
-		"│ 1 TCP stream │ containers │ Gb/s │ 11.0 │ 4.00 (0.36) │ 5.50 (0.50) │ - │ 1.38 │",
+		"│ 1 TCP stream │ containers │ Gb/s │ 11.0 [10.0-16.0] │ 4.00 (0.36) │ 5.50 (0.50) │ - │ 1.38 │",
 		"│ no traffic │ │ % of a core │ - │ - │ 0.200 │ - │ - │",
 		"Medians of 3 interleaved rounds of 1s", "ovs is left out: not here",
 		"│ 1 TCP stream, to kernel VXLAN │ 0.65 │ 0.85 │ 0.50 missed │ 0.90 goal │",
@@ -182,6 +190,77 @@ func TestTable(t *testing.T) {
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the table lacks %q:\n%s", want, text)
+		}
+	}
+}
+
+// A narrow run has no column for where nothing was sent.
+func TestVerdictsOfANarrowRun(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		keep func(*row) bool
+		want string
+	}{
+		{"everything", func(*row) bool { return true }, "containers,hosts"},
+		{"containers", func(r *row) bool { return r.place == containers }, "containers"},
+		{"hosts", func(r *row) bool { return r.place == hosts }, "hosts"},
+		{"at rest", func(r *row) bool { return r.place == "" }, "containers"},
+		{"nothing", func(*row) bool { return false }, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := found()
+			r.rows = slices.DeleteFunc(r.rows, func(r *row) bool { return !tt.keep(r) })
+			verdicts := r.verdicts()
+			if tt.want == "" {
+				if len(verdicts) > 0 {
+					t.Errorf("got %q, want nothing", verdicts)
+				}
+				return
+			}
+			if len(verdicts) < 2 || strings.Join(verdicts[0][3:], ",") != tt.want || len(verdicts[1]) != len(verdicts[0]) {
+				t.Errorf("got %q, want the columns %s", verdicts, tt.want)
+			}
+		})
+	}
+}
+
+func TestList(t *testing.T) {
+	s, err := parse(nil, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	list(&out, s)
+	for line := range strings.Lines(out.String()) {
+		if line != strings.TrimRight(line, " ,\n")+"\n" {
+			t.Errorf("a line ends in nothing: %q", line)
+		}
+	}
+	if !strings.Contains(out.String(), "tcp1/hosts                 1 TCP stream between hosts\n") {
+		t.Errorf("got\n%s", out.String())
+	}
+}
+
+// The command below the figures and the one that the text tells people to type
+// are one.
+func TestFiguresAndTextHaveOneCommand(t *testing.T) {
+	b, err := os.ReadFile("../../docs/performance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := regexp.MustCompile("Made by `go run ./test/bench (.+)`").FindSubmatch(b)
+	if made == nil {
+		t.Fatal("the figures have no command")
+	}
+	if want := "make bench BENCH='" + string(made[1]) + "'"; !strings.Contains(string(b), want) {
+		t.Errorf("the text lacks %q", want)
+	}
+}
+
+func TestRoughly(t *testing.T) {
+	for d, want := range map[time.Duration]string{time.Second: "10 seconds", 10 * time.Second: "10 seconds", 95 * time.Second: "100 seconds", 150 * time.Second: "3 minutes", 33 * time.Minute: "33 minutes"} {
+		if got := roughly(d); got != want {
+			t.Errorf("%s: got %q, want %q", d, got, want)
 		}
 	}
 }
@@ -204,7 +283,7 @@ func TestMarkdownStandsBetweenItsMarks(t *testing.T) {
 	}
 	for _, want := range []string{
 		"| work |  | kernel | relay | vxtap | vxtap&gt;kernel | vxtap / relay |\n|---|---|---|---|---|---|---|\n",
-		"| 1 TCP stream | Gb/s | 11.0 | 4.00 (0.36) | 5.50 (0.50) | - | 1.38 |",
+		"| 1 TCP stream | Gb/s | 11.0 [10.0-16.0] | 4.00 (0.36) | 5.50 (0.50) | - | 1.38 |",
 		"`go run ./test/bench -contestants 'a|b'`",
 	} {
 		if strings.Count(text, want) == 0 {

@@ -47,11 +47,15 @@ type node struct {
 	host, container *netns.Namespace
 }
 
+// everybody returns the names of all contestants, in the order of the table.
+func everybody() []string {
+	return []string{kernelName, relayName, vxtapName, otherName, plainName, ovsName, intoName, outOfName}
+}
+
 // chosenContestants returns the names that the flags choose, in the order of
 // the table.
 func chosenContestants(s settings) []string {
-	names := []string{kernelName, relayName, vxtapName, otherName, plainName, ovsName, intoName, outOfName}
-	return slices.DeleteFunc(names, func(name string) bool {
+	return slices.DeleteFunc(everybody(), func(name string) bool {
 		if name == otherName && s.other == "" {
 			return true
 		}

@@ -42,7 +42,7 @@ func (r results) writeMarkdown(w io.Writer) {
 	fmt.Fprintf(w, "Made by `%s`.\n", r.command())
 	if verdicts := r.verdicts(); len(verdicts) > 0 {
 		fmt.Fprint(w, "\n### What is to be reached\n\n")
-		markdownTable(w, verdictHead(), verdicts)
+		markdownTable(w, verdicts[0], verdicts[1:])
 	}
 }
 

@@ -44,7 +44,7 @@ func (m *measurement) measure(ctx context.Context) error {
 	// Programs start and end, and sockperf pauses for two seconds.
 	each := m.settings.time + time.Second
 	runs := m.settings.rounds * len(works) * len(m.contestants)
-	fmt.Fprintf(m.progress, "%d measurements: about %s\n", runs, (time.Duration(runs) * each).Round(time.Minute))
+	fmt.Fprintf(m.progress, "%d measurements: about %s\n", runs, roughly(time.Duration(runs)*each))
 	for round := range m.settings.rounds {
 		for i, w := range works {
 			m.round(ctx, round, w, byWork[i])
@@ -74,16 +74,27 @@ func (m *measurement) round(ctx context.Context, round int, w work, rows []*row)
 			m.failed = append(m.failed, fmt.Errorf("%s, %s, round %d: %w", c.name, w.key, round+1, err))
 			continue
 		}
-		var line strings.Builder
-		fmt.Fprintf(&line, "round %d/%d  %-24s %-12s", round+1, m.settings.rounds, w.key, c.name)
+		var found []string
 		for i, r := range rows {
 			if !math.IsNaN(values[i]) {
 				r.samples[c.name] = append(r.samples[c.name], values[i])
-				fmt.Fprintf(&line, "  %s %s", figure(values[i]), r.metric.name)
+				found = append(found, r.metric.name+": "+figure(values[i]))
 			}
 		}
-		fmt.Fprintln(m.progress, line.String())
+		if len(found) == 0 {
+			found = []string{"nothing to measure: no daemon"}
+		}
+		fmt.Fprintf(m.progress, "round %d/%d  %-24s %-12s  %s\n", round+1, m.settings.rounds, w.key, c.name, strings.Join(found, "; "))
 	}
+}
+
+// roughly returns d as people plan by it: in minutes, or in steps of ten seconds
+// where that is less than two.
+func roughly(d time.Duration) string {
+	if d < 2*time.Minute {
+		return fmt.Sprintf("%d seconds", int((d + 10*time.Second - 1).Truncate(10*time.Second).Seconds()))
+	}
+	return fmt.Sprintf("%d minutes", int(d.Round(time.Minute).Minutes()))
 }
 
 // twice is one measurement, with a second try. On a machine with a neighbour a

@@ -29,6 +29,20 @@ func (r *row) median(name string) float64 { return median(r.samples[name]) }
 // ratio returns how the figures of two contestants stand to each other.
 func (r *row) ratio(name, to string) float64 { return r.median(name) / r.median(to) }
 
+// spread returns the least and the greatest round of a contestant, as text, where
+// they are further apart than a machine's drift: a median of such rounds says
+// little, and its ratio less. Else it returns "".
+func (r *row) spread(name string) string {
+	v := r.samples[name]
+	if len(v) == 0 || slices.Max(v) < wide*slices.Min(v) || slices.Max(v) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" [%s-%s]", figure(slices.Min(v)), figure(slices.Max(v)))
+}
+
+// wide is how many times the least round the greatest must be to be shown.
+const wide = 1.5
+
 // comparison is a column of ratios.
 type comparison struct{ name, to string }
 
@@ -53,9 +67,9 @@ func (r results) cells(row *row) []string {
 		case math.IsNaN(v):
 			cells = append(cells, "-")
 		case name == kernelName || math.IsNaN(ratio):
-			cells = append(cells, figure(v))
+			cells = append(cells, figure(v)+row.spread(name))
 		default:
-			cells = append(cells, fmt.Sprintf("%s (%.2f)", figure(v), ratio))
+			cells = append(cells, fmt.Sprintf("%s (%.2f)%s", figure(v), ratio, row.spread(name)))
 		}
 	}
 	for _, c := range r.comparisons() {
@@ -89,7 +103,8 @@ func (s settings) method() string {
 func (r results) conditions() []string {
 	s := r.settings
 	lines := []string{
-		s.method() + "; in brackets the ratio to " + kernelName + ".",
+		s.method() + "; in round brackets the ratio to " + kernelName +
+			", in square ones the least and the greatest round where they are 1.5 times apart.",
 		machine() + ", " + time.Now().UTC().Format(time.DateOnly) + ".",
 	}
 	if slices.Contains(r.names, vxtapName) || slices.Contains(r.names, plainName) {

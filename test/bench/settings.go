@@ -20,6 +20,7 @@ type settings struct {
 	time         time.Duration
 	works        *regexp.Regexp
 	contestants  *regexp.Regexp
+	called       string // what contestants was made of
 	anchor       bool
 	vxtap, vxlab string
 	relay        string
@@ -41,8 +42,8 @@ func parse(args []string, help io.Writer) (settings, error) {
 	f.StringVar(&s.name, "name", "bench", "`name` of the lab")
 	f.IntVar(&s.rounds, "rounds", 5, "`rounds` of each measurement")
 	f.DurationVar(&s.time, "time", 2*time.Second, "`duration` of each measurement")
-	f.StringVar(&works, "works", "", "`regexp` that is found in the keys of the works to do (see -list)")
-	f.StringVar(&contestants, "contestants", ".*", "`regexp` that is a whole name of a contestant (see -list)")
+	f.StringVar(&works, "works", "", "`regexp` for the works to do; it may match any part of a key, as tcp (see -list)")
+	f.StringVar(&contestants, "contestants", ".*", "`regexp` for who takes part beside the kernel; it must match a whole name, as 'vxtap|relay' (see -list)")
 	f.BoolVar(&s.anchor, "anchor", true, "kernel VXLAN takes part whatever -contestants says")
 	f.StringVar(&s.vxtap, "vxtap", "bin/vxtap", "`path` of the daemon")
 	f.StringVar(&vxtapArgs, "vxtap-args", "", "more `flags` for it, between blanks")
@@ -63,7 +64,8 @@ func parse(args []string, help io.Writer) (settings, error) {
 	}
 	var errs [5]error
 	s.works, errs[0] = regexp.Compile(works)
-	s.contestants, errs[1] = regexp.Compile("^(?:" + contestants + ")$")
+	s.called = contestants
+	s.contestants, errs[1] = wholeName(contestants)
 	if s.rounds < 1 || s.time < time.Second || s.time%time.Second != 0 || f.NArg() > 0 {
 		errs[2] = errors.New("it takes flags only, at least one round, and whole seconds")
 	}
@@ -83,19 +85,51 @@ func (s settings) checkChoice() error {
 	if len(chosenWorks(s)) == 0 {
 		return fmt.Errorf("no work has %s in its key: see -list", s.works)
 	}
-	if len(chosenContestants(s)) == 0 {
-		return fmt.Errorf("no contestant has the name %s: see -list", s.contestants)
+	return s.checkContestants()
+}
+
+// checkContestants looks at each word of -contestants alone: one that nobody is
+// called by would only be missed in the table, after the run.
+func (s settings) checkContestants() error {
+	words := []string{s.called}
+	if !strings.ContainsAny(s.called, "()[]\\") {
+		words = strings.Split(s.called, "|")
+	}
+	for _, word := range words {
+		whole, err := wholeName(word)
+		if err != nil {
+			return err
+		}
+		var found []string
+		for _, name := range everybody() {
+			if whole.MatchString(name) {
+				found = append(found, name)
+			}
+		}
+		switch {
+		case len(found) == 0:
+			return fmt.Errorf("-contestants: nobody has the name %q: there are %s", word, strings.Join(everybody(), ", "))
+		case len(found) == 1 && found[0] == otherName && s.other == "":
+			return fmt.Errorf("-contestants: %s is another program or other flags: say which with -other or -other-args", otherName)
+		}
 	}
 	return nil
 }
 
+// wholeName returns what matches the names that word is the whole of.
+func wholeName(word string) (*regexp.Regexp, error) { return regexp.Compile("^(?:" + word + ")$") }
+
 // list shows what -works and -contestants choose from.
 func list(w io.Writer, s settings) {
-	fmt.Fprintln(w, "works (-works):")
+	fmt.Fprintln(w, "works (-works finds its regexp in any part of these keys):")
 	for _, work := range chosenWorks(s) {
-		fmt.Fprintf(w, "  %-26s %s, %s\n", work.key, work.name, work.place)
+		name := work.name
+		if work.place != "" {
+			name += " between " + string(work.place)
+		}
+		fmt.Fprintf(w, "  %-26s %s\n", work.key, name)
 	}
-	fmt.Fprintln(w, "contestants (-contestants):")
+	fmt.Fprintln(w, "contestants (-contestants wants a regexp for a whole name):")
 	for _, name := range chosenContestants(s) {
 		fmt.Fprintf(w, "  %s\n", name)
 	}

@@ -29,8 +29,8 @@ func (r results) writeTable(w io.Writer) {
 	if len(verdicts) == 0 {
 		return
 	}
-	t = newTable(w, verdictHead())
-	for _, v := range verdicts {
+	t = newTable(w, verdicts[0])
+	for _, v := range verdicts[1:] {
 		t.AppendRow(line(v))
 	}
 	t.Render()

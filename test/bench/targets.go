@@ -63,22 +63,35 @@ func (r results) verdict(t target, p place) string {
 }
 
 // verdicts returns a row of text for each target of which anything was
-// measured: what, at least, goal, between containers, between hosts.
+// measured: what, at least, goal, and a column for each place in which there was
+// traffic. The first row has the titles; without any other there is none.
 func (r results) verdicts() [][]string {
 	var rows [][]string
+	among := map[place]bool{}
+	for _, row := range r.rows {
+		among[row.place] = true
+	}
+	between := func(inside, outside string) (cells []string) {
+		if among[containers] || !among[hosts] { // what is measured at rest stands there too
+			cells = append(cells, inside)
+		}
+		if among[hosts] {
+			cells = append(cells, outside)
+		}
+		return cells
+	}
 	for _, t := range targets() {
 		inside, outside := r.verdict(t, containers), r.verdict(t, hosts)
-		if t.work == restKey {
+		if t.work == restKey && among[containers] {
 			outside = "" // there is one
 		}
-		if inside != "" || outside != "" {
-			rows = append(rows, []string{t.what, fmt.Sprint(t.least), fmt.Sprint(t.goal), inside, outside})
+		if inside == "" && outside == "" {
+			continue
 		}
+		if rows == nil {
+			rows = append(rows, append([]string{"what is to be reached", "at least", "goal"}, between(string(containers), string(hosts))...))
+		}
+		rows = append(rows, append([]string{t.what, fmt.Sprint(t.least), fmt.Sprint(t.goal)}, between(inside, outside)...))
 	}
 	return rows
-}
-
-// verdictHead returns the titles of the columns of verdicts.
-func verdictHead() []string {
-	return []string{"what is to be reached", "at least", "goal", "containers", "hosts"}
 }

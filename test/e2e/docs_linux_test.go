@@ -120,6 +120,30 @@ func readmeLab(t *testing.T, block string) {
 	noNamespaces(t, "lab")
 }
 
+// docs/lab.md has one block, from up to down.
+func TestLabDocument(t *testing.T) {
+	bed.NeedRoot(t)
+	noNamespaces(t, "lab")
+	if t.Failed() {
+		return // somebody's lab: it is not ours to take down
+	}
+	defer script(t, "bin/vxlab down -name lab")
+	blocks := shellBlocks(t, "../../docs/lab.md")
+	if len(blocks) != 1 {
+		t.Fatalf("docs/lab.md has %d shell blocks, want 1", len(blocks))
+	}
+	out := script(t, "make build >/dev/null\n"+blocks[0])
+	for _, want := range []string{
+		" stands after ", "level=", "vxtap_ready 1", "vxtap is down: vxlab start h2", "h2 is ready: vxtap, pid ",
+		"WARNING", "net.ipv4.ip_forward=0: containers on this host are cut off", " lab is down\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("output lacks %s:\n%s", want, out)
+		}
+	}
+	noNamespaces(t, "lab")
+}
+
 // clusterScript is what stands around the three lines: the config, the daemon,
 // the look at it.
 const clusterScript = `

@@ -170,9 +170,10 @@ func removeNFT(flanneld bool) (removed []string, err error) {
 
 // dropping returns the chains of nftables, iptables' newer kind included, that
 // drop what is forwarded unless they accept it themselves. A packet must pass
-// all chains of a hook: what ours accept they can still drop. Those that have
-// flannel's chain in their table are left out, for they accept it.
-func dropping() ([]string, error) {
+// all chains of a hook: what ours accept they can still drop. Those are left out
+// that have a rule for the network somewhere in their table, flannel's or their
+// operator's: for these it has been thought of.
+func dropping(p Plan) ([]string, error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
@@ -188,10 +189,14 @@ func dropping() ([]string, error) {
 			c.Policy == nil || *c.Policy != nftables.ChainPolicyDrop {
 			continue
 		}
-		passes := slices.ContainsFunc(chains, func(o *nftables.Chain) bool {
-			return o.Table.Family == c.Table.Family && o.Table.Name == c.Table.Name && o.Name == "FLANNEL-FWD"
+		known := slices.ContainsFunc(chains, func(o *nftables.Chain) bool {
+			if o.Table.Family != c.Table.Family || o.Table.Name != c.Table.Name {
+				return false
+			}
+			rules, err := conn.GetRules(o.Table, o)
+			return err == nil && slices.ContainsFunc(textsOf(rules), func(r string) bool { return mentions(r, p.Network) })
 		})
-		if !passes {
+		if !known {
 			all = append(all, fmt.Sprintf("%s %s %s", family, c.Table.Name, c.Name))
 		}
 	}

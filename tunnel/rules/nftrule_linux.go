@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -42,12 +44,15 @@ func (p Plan) concernsNFT(text string) bool {
 	if p.Uplink != "" && strings.Contains(text, nftText(nftDevice(p.Uplink))) {
 		return true
 	}
-	for _, n := range p.networks() {
-		for _, at := range []uint32{sourceAt, destAt} {
-			for _, not := range []bool{false, true} {
-				if strings.Contains(text, nftText(nftSide(side{n, not}, at))) {
-					return true
-				}
+	return slices.ContainsFunc(p.networks(), func(n netip.Prefix) bool { return mentions(text, n) })
+}
+
+// mentions reports whether the rule compares an address with the network.
+func mentions(text string, n netip.Prefix) bool {
+	for _, at := range []uint32{sourceAt, destAt} {
+		for _, not := range []bool{false, true} {
+			if strings.Contains(text, nftText(nftSide(side{n, not}, at))) {
+				return true
 			}
 		}
 	}

@@ -67,11 +67,11 @@ func Remove(ctx context.Context, flanneld bool) (removed []string, err error) {
 }
 
 // Dropping returns the host's other chains that drop what p's forward rules let
-// pass, as "ip filter FORWARD", as far as they can be seen: by their policy, and
-// in nftables.
+// pass, as "ip filter FORWARD", as far as they can be seen: by their policy, in
+// nftables, and without a rule for p's network.
 func Dropping(p Plan) ([]string, error) {
 	if !p.Forward {
 		return nil, nil
 	}
-	return dropping()
+	return dropping(p)
 }

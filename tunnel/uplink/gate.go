@@ -136,8 +136,9 @@ func (g *gate) take(a answer, now time.Time) (news bool) {
 
 // Reasons while there is no proof for or against the way.
 const (
-	noPeer   = "there is no peer yet that the way could be proven with"
-	noAnswer = "no peer is there at present that the way could be proven with"
+	noPeer   = "there is no peer yet, and the way is proven with one"
+	notYet   = "the way is not proven yet, which takes a second or two after a start"
+	noAnswer = "none of the peers that were tried can be reached at present, so that the way is not proven"
 	refused  = "the kernel refused a super-frame, the way is going to be proven again"
 )
 
@@ -146,7 +147,9 @@ func (d *Device) State() State {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var s State
+	asked := false
 	for v, g := range d.gates {
+		asked = asked || !g.asked.IsZero()
 		switch a := g.answer; {
 		case a.verdict == passes:
 			s.Open = true
@@ -163,6 +166,8 @@ func (d *Device) State() State {
 		s.Reason = s.Some[0].Reason
 	case len(d.gates) == 0:
 		s.Reason = noPeer
+	case !asked:
+		s.Reason = notYet
 	default:
 		s.Reason = noAnswer
 	}

@@ -82,5 +82,16 @@ func findProgram(name, dirs string) (string, error) {
 			return path, nil
 		}
 	}
+	if p := packages[name]; p != "" {
+		return "", fmt.Errorf("no program %q: it is in no directory of PATH; Debian's package %s has it", name, p)
+	}
 	return "", fmt.Errorf("no program %q: it is in no directory of PATH", name)
+}
+
+// packages are Debian's, of what people run in a lab.
+var packages = map[string]string{
+	"ping": "iputils-ping", "tracepath": "iputils-tracepath", "traceroute": "traceroute", "mtr": "mtr-tiny", "curl": "curl",
+	"tcpdump": "tcpdump", "tshark": "tshark", "iperf3": "iperf3", "sockperf": "sockperf", "nc": "netcat-openbsd", "socat": "socat",
+	"ip": "iproute2", "ss": "iproute2", "nstat": "iproute2", "tc": "iproute2", "bridge": "iproute2", "ethtool": "ethtool",
+	"nft": "nftables", "iptables": "iptables", "conntrack": "conntrack", "sysctl": "procps", "etcdctl": "etcd-client", "strace": "strace",
 }

@@ -301,6 +301,7 @@ type Host struct {
 	MTU       int          `json:"mtu"`       // of the overlay, in bytes
 	Container netip.Addr   `json:"container"` // the overlay address of its container
 	PID       int          `json:"pid"`       // of its daemon; 0 if it does not run
+	ByHand    bool         `json:"by_hand"`   // PID is 0, and yet a daemon answers: somebody else has started it
 	RunDir    string       `json:"run_dir"`   // -run-dir of its daemon
 	Log       string       `json:"log"`       // of its daemon
 	Bare      bool         `json:"bare"`      // see Lab.JoinBare
@@ -331,6 +332,7 @@ func (l *Lab) host(n int) Host {
 	if s.Daemon.alive() {
 		h.PID = s.Daemon.PID
 	}
+	h.ByHand = h.PID == 0 && !h.Bare && answersInRunDir(h.RunDir)
 	return h
 }
 

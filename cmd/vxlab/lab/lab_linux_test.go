@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -262,6 +263,17 @@ func TestHostsComeAndGoAndEtcdFails(t *testing.T) {
 	if l.Hosts()[2].PID != 0 {
 		t.Error("after KillHost: the daemon runs")
 	}
+	if l.Hosts()[2].ByHand {
+		t.Error("after KillHost: somebody else's daemon runs")
+	}
+	byHand, err := net.Listen("unix", filepath.Join(l.Hosts()[2].RunDir, "flannel.1.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !l.Hosts()[2].ByHand {
+		t.Error("somebody else's daemon is not seen")
+	}
+	byHand.Close()
 	if err := l.StartHost(t.Context(), 3); err != nil {
 		t.Fatal(err)
 	}
@@ -517,7 +529,10 @@ func TestExecEnvironment(t *testing.T) {
 	if got, err := findProgram("prog", "/nowhere:.:"+dir); err != nil || got != filepath.Join(dir, "prog") {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if got, err := findProgram("prog", "/nowhere"); err == nil {
-		t.Errorf("got %q, want an error", got)
+	if got, err := findProgram("prog", "/nowhere"); err == nil || strings.Contains(err.Error(), "Debian") {
+		t.Errorf("got %q and %v, want an error without a package", got, err)
+	}
+	if got, err := findProgram("ping", "/nowhere"); err == nil || !strings.Contains(err.Error(), "Debian's package iputils-ping has it") {
+		t.Errorf("got %q and %v, want the package", got, err)
 	}
 }
