@@ -104,6 +104,12 @@ func newApp(env []string, stdout, stderr io.Writer) *cli.App {
 			configCommand(env),
 			leaseCommand(env),
 			{
+				Name:   "cleanup",
+				Usage:  "remove what outlives the daemon: rules, routes, sockets",
+				Flags:  cleanupFlags(),
+				Action: func(c *cli.Context) error { return cleanupCommand(c, env) },
+			},
+			{
 				Name:  "version",
 				Usage: "print the version",
 				Action: func(c *cli.Context) error {

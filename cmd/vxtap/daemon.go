@@ -147,7 +147,6 @@ func (d *daemon) announce() {
 	if isLoopback(d.uplink) {
 		d.log.Warn("the outside interface is the loopback: no other host is reached by it, nor reaches this one", "interface", d.uplink.Name)
 	}
-	d.announceRules()
 }
 
 // isLoopback looks at the address first: it need not be the interface's own.
@@ -157,20 +156,6 @@ func isLoopback(u host.Uplink) bool {
 	}
 	i, err := net.InterfaceByName(u.Name)
 	return err == nil && i.Flags&net.FlagLoopback != 0
-}
-
-// announceRules says which rules of flanneld's are missing. flanneld sets its
-// forward rules unless told not to: whoever changes over and is told nothing
-// finds pods that reach no other host.
-func (d *daemon) announceRules() {
-	if d.forward {
-		d.log.Warn("forward rules are not set: the host's FORWARD policy must let the overlay through",
-			"silence", "-iptables-forward-rules=false")
-	}
-	if d.ipMasq {
-		d.log.Warn("nobody masquerades now: FLANNEL_IPMASQ=true tells the container runtime to leave it to vxtap, which sets no rules yet",
-			"remedy", "leave -ip-masq out, or set the rules yourself")
-	}
 }
 
 // serve runs the health server, if there is one, and the segments.

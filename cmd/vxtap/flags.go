@@ -25,6 +25,7 @@ func daemonFlags() []cli.Flag {
 		{"etcd, which holds the leases", etcdFlags()},
 		{"the tunnel", tunnelFlags()},
 		{"the lease", leaseFlags()},
+		{"rules on the host", ruleFlags()},
 		{"status, health and logs", statusFlags()},
 		{"flanneld's, accepted and without effect so far", idleFlags()},
 	} {
@@ -68,7 +69,17 @@ func leaseFlags() []cli.Flag {
 		textFlag("on-lease-lost", lostReacquire, "`WHAT` to do when the lease is deleted or taken: reacquire it, or exit with status 1 (ours)"),
 		textFlag("state-dir", defaultStateDir, "`DIR` to keep the last known lease, MAC and peers in, to forward by while etcd is down; none: keep nothing (ours)"),
 		textFlag("subnet-lease-renew-margin", "60", "`MINUTES` before its end at which the lease is renewed at the latest, 1 to 1439"),
-		boolFlag("ip-masq", false, "tell the container runtime, in the subnet file, not to masquerade; vxtap sets no rules yet, so that nobody does"),
+	}
+}
+
+func ruleFlags() []cli.Flag {
+	return []cli.Flag{
+		boolFlag("ip-masq", false, "masquerade what containers send out of the overlay, and tell the container runtime, in the subnet file, not to"),
+		textsFlag("masq-exclude", "`NETWORK` to which containers' packets are not masqueraded; may be repeated, or a list with commas (ours)"),
+		boolFlag("ip-masq-fully-random-disable", false, "masquerade with predictable ports"),
+		boolFlag("iptables-forward-rules", true, "set rules that let the overlay be forwarded, whatever kind of rules it is"),
+		textFlag("iptables-resync", "5", "`SECONDS` between two looks at rules of iptables; what changes in nftables is heard of at once"),
+		boolFlag("ip-blackhole-route", false, "drop packets to addresses of the own subnet that no other route leads to"),
 	}
 }
 
@@ -87,10 +98,6 @@ func statusFlags() []cli.Flag {
 func idleFlags() []cli.Flag {
 	return []cli.Flag{
 		textFlag("public-ipv6", "", "`ADDRESS` for an IPv6 underlay"),
-		boolFlag("ip-masq-fully-random-disable", false, "masquerade with predictable ports"),
-		boolFlag("iptables-forward-rules", true, "set rules that let the overlay be forwarded; none are set yet, false silences the warning"),
-		textFlag("iptables-resync", "5", "`SECONDS` between two looks at the rules"),
-		boolFlag("ip-blackhole-route", false, "reject packets to unused addresses of the own subnet"),
 		boolFlag("kube-subnet-mgr", false, "take leases from Kubernetes; refused: leases come from etcd only, so far"),
 		textFlag("kube-api-url", "", "`URL` of the Kubernetes API"),
 		textFlag("kubeconfig-file", "", "`FILE` with the access to it"),

@@ -65,6 +65,8 @@ func commandHelp(cmd *cli.Command) string {
 		return statusHelp
 	case cmd.Name == "docker-opts":
 		return dockerOptsHelp
+	case cmd.Name == "cleanup":
+		return cleanupHelp
 	}
 	return cmd.Description
 }

@@ -20,6 +20,7 @@
 //	daemon.go    the daemon, in the order in which things happen
 //	segment.go   what stands while the lease does: TAP, sockets, switch, route
 //	hold.go      keeping the lease, and getting it back
+//	rules.go     masquerading and forward rules, set and kept
 //	peers.go     where a lease becomes a peer
 //	report.go    what the log says of other hosts' leases
 //	status.go    what the daemon tells about itself
@@ -33,6 +34,7 @@
 //	operate.go   what the commands share that talk to etcd themselves:
 //	             config_cmd.go and config_put.go, vxtap config;
 //	             lease_cmd.go and lease_show.go, vxtap lease
+//	cleanup.go   vxtap cleanup
 //	log.go       the log, and the version
 package main
 

@@ -21,6 +21,7 @@ import (
 	"vxtap/lease"
 	"vxtap/tunnel"
 	"vxtap/tunnel/host"
+	"vxtap/tunnel/rules"
 	"vxtap/tunnel/tap"
 	"vxtap/tunnel/underlay"
 	"vxtap/tunnel/uplink"
@@ -51,6 +52,12 @@ type segment struct {
 	first sync.Once     // publish
 	memory
 
+	rulesKind   rules.Kind
+	randomPorts bool          // of what is masqueraded
+	previous    netip.Prefix  // the network that rules may be left of
+	rulesNews   chan struct{} // tells watchRules that something has changed
+	dropping    atomic.Pointer[[]string]
+
 	closers []func() error // undo what was opened, last first
 }
 
@@ -73,6 +80,8 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		memory: memory{known: at.known, fresh: make(chan struct{}, 1)},
 		device: deviceName(at.config.Backend.VNI),
 		news:   make(chan struct{}, 1),
+
+		rulesNews: make(chan struct{}, 1),
 	}
 	s.view.Store(&lease.Selection{})
 	for _, step := range []func(context.Context) error{
@@ -84,6 +93,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		s.openAdmin,
 		s.acquire,
 		s.openSwitch,
+		s.setRules,
 		s.setUpHost,
 		s.writeSubnetFile,
 	} {
@@ -256,8 +266,17 @@ func (s *segment) plan(log *slog.Logger) host.Plan {
 		Addr:      netip.PrefixFrom(subnet.Addr(), subnet.Addr().BitLen()),
 		Network:   s.config.Network,
 		RouterMAC: routerMAC(s.mac),
+		Blackhole: s.blackhole(),
 		Log:       log,
 	}
+}
+
+// blackhole is where what has no other way is to be dropped.
+func (s *segment) blackhole() netip.Prefix {
+	if !s.d.rules.blackhole {
+		return netip.Prefix{}
+	}
+	return s.own.Load().Subnet
 }
 
 func (s *segment) writeSubnetFile(context.Context) error {
@@ -265,7 +284,7 @@ func (s *segment) writeSubnetFile(context.Context) error {
 		Network: s.config.Network,
 		Subnet:  s.own.Load().Subnet,
 		MTU:     s.mtu,
-		IPMasq:  s.d.ipMasq,
+		IPMasq:  s.d.rules.ipMasq,
 	}
 	return env.WriteFile(s.d.subnetFile)
 }
@@ -288,11 +307,12 @@ func (s *segment) run(ctx context.Context) error {
 	g.Go(func() error { return s.hold(ctx) })
 	g.Go(func() error { report(ctx, s.log, s.news, s.view.Load); return nil })
 	g.Go(func() error {
-		reportWarnings(ctx, s.log, func() []string { return hostWarnings(sysctls, s.device) })
+		reportWarnings(ctx, s.log, s.warnings)
 		return nil
 	})
 	g.Go(func() error { return s.admin.wait(ctx) })
 	g.Go(func() error { s.watchHost(ctx); return nil })
+	g.Go(func() error { s.watchRules(ctx); return nil })
 	if s.whole != nil {
 		g.Go(func() error { return s.whole.Run(ctx) })
 	}

@@ -45,8 +45,7 @@ type settings struct {
 	leaseTTL    time.Duration
 	renewMargin time.Duration
 	onLeaseLost string // lostReacquire or lostExit
-	ipMasq      bool
-	forward     bool // flanneld would set forward rules
+	rules       ruleSettings
 	runDir      string
 	stateDir    string         // "": nothing is remembered
 	health      netip.AddrPort // zero: do not serve
@@ -73,8 +72,7 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 		checks:      tunnel.Checks{Source: r.policy("source-check"), InnerSource: r.policy("inner-source-check")},
 		subnetFile:  r.notEmpty("subnet-file"),
 		onLeaseLost: r.choice("on-lease-lost", lostReacquire, lostExit),
-		ipMasq:      c.Bool("ip-masq"),
-		forward:     c.Bool("iptables-forward-rules"),
+		rules:       r.rules(),
 		publicIP:    r.publicIP(),
 		runDir:      r.notEmpty("run-dir"),
 		stateDir:    r.stateDir(),
@@ -92,7 +90,6 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 	}
 	s.leaseTTL, s.renewMargin = r.leaseTimes()
 	s.uplink = r.uplink(s.publicIP)
-	r.number("iptables-resync", 0, math.MaxInt32)
 	return s, errors.Join(r.faults...)
 }
 
@@ -361,13 +358,12 @@ func (r *reader) endpoints(tls bool) []string {
 	return all
 }
 
-// idle returns the flags that were given and do nothing yet. Of the forward
-// rules announce has more to say, whether the flag was given or not.
+// idle returns the flags that were given and do nothing yet.
 func (r *reader) idle() []string {
 	var names []string
 	for _, f := range idleFlags() {
 		name := f.Names()[0]
-		if r.c.IsSet(name) && name != "kube-subnet-mgr" && name != "iptables-forward-rules" {
+		if r.c.IsSet(name) && name != "kube-subnet-mgr" {
 			names = append(names, name)
 		}
 	}

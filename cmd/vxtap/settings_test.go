@@ -32,7 +32,7 @@ func TestSettings(t *testing.T) {
 			leaseTTL:    24 * time.Hour,
 			renewMargin: time.Hour,
 			onLeaseLost: lostReacquire,
-			forward:     true,
+			rules:       ruleSettings{random: true, forward: true, every: 5 * time.Second},
 			runDir:      "/run/vxtap",
 			stateDir:    "/var/lib/vxtap",
 		}
@@ -50,7 +50,8 @@ func TestSettings(t *testing.T) {
 			"everything", []string{
 				"-etcd-endpoints=https://a:2379, https://b:2379/", "--etcd-prefix", "/net", "-etcd-cafile=ca", "-etcd-certfile=crt", "-etcd-keyfile=key",
 				"-etcd-username=me", "-etcd-password= s3cret ", "-public-ip=192.0.2.7", "-iface=eth0", "-iface=eth1", "-iface-regex=^(a,b)", "-iface-can-reach=192.0.2.1",
-				"-subnet-file=/s", "-subnet-lease-renew-margin=1439", "-lease-ttl=48h", "-on-lease-lost=exit", "-ip-masq", "-run-dir=/r", "-state-dir=/var/lib/s", "-healthz-ip=::1", "-healthz-port=8080",
+				"-subnet-file=/s", "-subnet-lease-renew-margin=1439", "-lease-ttl=48h", "-on-lease-lost=exit", "-ip-masq", "-masq-exclude=10.0.0.0/8,192.0.2.9", "-masq-exclude=172.16.9.9/12",
+				"-ip-masq-fully-random-disable", "-iptables-forward-rules=false", "-iptables-resync=9", "-ip-blackhole-route", "-run-dir=/r", "-state-dir=/var/lib/s", "-healthz-ip=::1", "-healthz-port=8080",
 				"-offload=off", "-queues=3", "-tx-path=udp", "-source-check=log", "-inner-source-check=off", "-v=10", "-log-format=json",
 			}, nil,
 			settings{
@@ -63,7 +64,11 @@ func TestSettings(t *testing.T) {
 					CanReach: netip.MustParseAddr("192.0.2.1"), PublicIP: netip.MustParseAddr("192.0.2.7"),
 				},
 				publicIP: netip.MustParseAddr("192.0.2.7"), queues: 3, txPath: txUDP, checks: tunnel.Checks{Source: tunnel.Log, InnerSource: tunnel.Off},
-				subnetFile: "/s", leaseTTL: 48 * time.Hour, onLeaseLost: lostExit, renewMargin: 1439 * time.Minute, ipMasq: true, forward: true, runDir: "/r", stateDir: "/var/lib/s",
+				subnetFile: "/s", leaseTTL: 48 * time.Hour, onLeaseLost: lostExit, renewMargin: 1439 * time.Minute, runDir: "/r", stateDir: "/var/lib/s",
+				rules: ruleSettings{
+					ipMasq: true, every: 9 * time.Second, blackhole: true,
+					exclude: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.9/32"), netip.MustParsePrefix("172.16.0.0/12")},
+				},
 				health: netip.MustParseAddrPort("[::1]:8080"), debug: true, logJSON: true,
 				lacks: []string{"-queues=3: it is one, since -offload=off has no csum, and without it a TAP has one queue"},
 			},
@@ -90,12 +95,13 @@ func TestSettings(t *testing.T) {
 		{"nothing is remembered, in other words", []string{"-state-dir="}, nil, defaults(func(s *settings) { s.stateDir = "" })},
 		{"empty interfaces do not count", []string{"-iface=", "-iface-regex=", "-iface-regex= "}, nil, defaults(func(*settings) {})},
 		{"the version of an image is no flag", nil, []string{"VXTAP_VERSION=1.0"}, defaults(func(*settings) {})},
-		{"flags without effect are named", []string{"-iptables-forward-rules=false", "-iptables-resync=9", "-kube-subnet-mgr=false"}, []string{"FLANNELD_PUBLIC_IPV6=fd00::1"}, defaults(func(s *settings) {
-			s.forward, s.idle = false, []string{"public-ipv6", "iptables-resync"}
+		{"flags without effect are named", []string{"-vmodule=x", "-kube-subnet-mgr=false"}, []string{"FLANNELD_PUBLIC_IPV6=fd00::1"}, defaults(func(s *settings) {
+			s.idle = []string{"public-ipv6", "vmodule"}
 		})},
 	}
 	compare := []cmp.Option{
-		cmp.AllowUnexported(offloads{}, settings{}),
+		cmp.AllowUnexported(offloads{}, ruleSettings{}, settings{}),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 		cmp.Comparer(func(a, b *regexp.Regexp) bool { return a.String() == b.String() }),
@@ -151,23 +157,21 @@ func TestAnnounceHasNoSecrets(t *testing.T) {
 	}
 }
 
-// Rules that flanneld sets and vxtap does not must be missed in the log, not
-// in the traffic.
+// What flanneld does and vxtap does not must be missed in the log, not in the
+// traffic.
 func TestAnnounceSaysWhatIsMissing(t *testing.T) {
-	const forward, masq, idle, lacks, lo = "forward rules are not set", "nobody masquerades now", "without effect", "without its whole effect", "is the loopback"
+	const idle, lacks, lo = "without effect", "without its whole effect", "is the loopback"
 	tests := []struct {
 		name string
 		args []string
 		want []string // the others must not be there
 	}{
-		{"no flags", nil, []string{forward}},
-		{"forward rules asked for", []string{"-iptables-forward-rules=true"}, []string{forward}},
-		{"forward rules not wanted", []string{"-iptables-forward-rules=false"}, nil},
-		{"masquerading", []string{"-ip-masq", "-iptables-forward-rules=false"}, []string{masq}},
-		{"a flag that does nothing", []string{"-ip-blackhole-route", "-iptables-forward-rules=false"}, []string{idle}},
-		{"fewer offloads than it looks", []string{"-offload=-csum", "-iptables-forward-rules=false"}, []string{lacks}},
-		{"fewer queues than asked for", []string{"-offload=csum", "-queues=4", "-iptables-forward-rules=false"}, nil},
-		{"the loopback", []string{"-iface=127.0.0.1", "-iptables-forward-rules=false"}, []string{lo}},
+		{"no flags", nil, nil},
+		{"rules", []string{"-ip-masq", "-iptables-resync=9", "-ip-blackhole-route"}, nil},
+		{"a flag that does nothing", []string{"-vmodule=x"}, []string{idle}},
+		{"fewer offloads than it looks", []string{"-offload=-csum"}, []string{lacks}},
+		{"fewer queues than asked for", []string{"-offload=csum", "-queues=4"}, nil},
+		{"the loopback", []string{"-iface=127.0.0.1"}, []string{lo}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -181,7 +185,7 @@ func TestAnnounceSaysWhatIsMissing(t *testing.T) {
 				d.uplink.Addr = netip.MustParseAddr("127.0.0.1")
 			}
 			d.announce()
-			for _, line := range []string{forward, masq, idle, lacks, lo} {
+			for _, line := range []string{idle, lacks, lo} {
 				want := 0
 				if slices.Contains(tt.want, line) {
 					want = 1

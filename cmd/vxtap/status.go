@@ -233,7 +233,7 @@ func (s *Status) addSegment(seg *segment) {
 	s.Offloads = offloadsStatus(seg.tap.Offloads(), seg.underlay.Offloads(), seg.d.offload.coalesce)
 	s.Queues = seg.queues()
 
-	s.Warnings = hostWarnings(sysctls, seg.device)
+	s.Warnings = seg.warnings()
 
 	st := seg.sw.Stats()
 	s.TXPath = seg.txPathStatus(st.Out.Whole)

@@ -35,9 +35,11 @@ func (s *segment) watchHost(ctx context.Context) {
 			if c == host.Elsewhere && s.whole != nil {
 				s.whole.Again()
 			}
-			select {
-			case changed <- struct{}{}:
-			default: // it is going to be looked at
+			for _, news := range []chan struct{}{changed, s.rulesNews} {
+				select {
+				case news <- struct{}{}:
+				default: // it is going to be looked at
+				}
 			}
 		})
 		if err != nil {

@@ -122,7 +122,12 @@ func owners() []owner {
 		{"github.com/urfave/cli", []string{"cmd"}, "flags are the business of programs"},
 		{"github.com/jedib0t/go-pretty", []string{"cmd"}, "tables are the business of programs"},
 		{"github.com/coreos/go-systemd", []string{"cmd/vxtap"}, "readiness is the daemon's"},
-		{"os/exec", []string{"cmd/vxlab"}, "the daemon runs no other program: what it needs it says to the kernel"},
+		{"github.com/google/nftables", []string{"tunnel/rules"}, "the packet filter is changed in one place, where it can be undone"},
+		{
+			"os/exec",
+			[]string{"tunnel/rules", "cmd/vxlab"},
+			"the daemon runs no other program than iptables, whose two back ends only iptables tells apart: all else it says to the kernel",
+		},
 		{"log", nil, "log through the *slog.Logger that the constructor was given"},
 		{"testing", nil, "it registers flags in the program: put what tests share into a package whose name ends in test"},
 	}

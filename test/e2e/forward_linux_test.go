@@ -47,7 +47,8 @@ func TestHostThatDoesNotForwardIsNamed(t *testing.T) {
 }
 
 // A host whose policy is to drop lets the overlay through once the rules of
-// docs/operations.md are there, and super-frames whole.
+// docs/operations.md are there, and super-frames whole, without any forward
+// rules of the daemon's.
 func TestFirewallRulesOfTheDocuments(t *testing.T) {
 	var iptables, nft string
 	for _, block := range shellBlocks(t, "../../docs/operations.md") {
@@ -63,7 +64,7 @@ func TestFirewallRulesOfTheDocuments(t *testing.T) {
 		{"nftables", "nft add table inet filter\nnft 'add chain inet filter forward { type filter hook forward priority 0; policy drop; }'", nft},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b := bed.Up(t, lab.Options{Hosts: 2})
+			b := bed.Up(t, lab.Options{Hosts: 2, Args: []string{"-iptables-forward-rules=false"}})
 			h1, from, to := b.Node("h1"), b.ContainerEnd(1), b.ContainerEnd(2)
 			bed.Eventually(t, time.Second, func() error { return reaches(t, from, to) })
 			bed.Run(t, h1, "sh", "-ec", tt.policy)

@@ -172,6 +172,7 @@ func TestHostIsHostile(t *testing.T) {
 		name, change, path, reason string
 	}{
 		{"the firewall's FORWARD policy drops", "nft '" + firewall + "'", "udp", "FORWARD"},
+		{"the FORWARD policy of iptables drops, where the daemon has its rules", "iptables -P FORWARD DROP", "uplink", ""},
 		{"reverse path filtering is strict", "sysctl -qw net.ipv4.conf.all.rp_filter=1", "udp", "rp_filter"},
 		{"reverse path filtering is loose", "sysctl -qw net.ipv4.conf.all.rp_filter=2", "uplink", ""},
 		{"somebody has a device of that name", "ip tuntap add vxup.1 mode tap", "udp", "vxup.1"},

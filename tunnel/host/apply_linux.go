@@ -70,6 +70,10 @@ type step struct {
 }
 
 func steps(p Plan, link netlink.Link) []step {
+	return append(deviceSteps(p, link), blackholeSteps(p)...)
+}
+
+func deviceSteps(p Plan, link netlink.Link) []step {
 	a := link.Attrs()
 	mac := net.HardwareAddr(p.MAC[:])
 	know := func(holds bool) func() (bool, error) { return func() (bool, error) { return holds, nil } }

@@ -91,6 +91,26 @@ func findProcess(is func(pid, fd string) bool) (string, bool) {
 	return "", false
 }
 
+// ProcessNamed finds another process of this network namespace by the name of
+// its program, and returns it as "name (pid 42)".
+func ProcessNamed(name string) (process string, ok bool) {
+	here, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		return "", false
+	}
+	self := strconv.Itoa(os.Getpid())
+	return findProcess(func(pid, _ string) bool {
+		if pid == self {
+			return false
+		}
+		if comm, err := os.ReadFile(filepath.Join("/proc", pid, "comm")); err != nil || strings.TrimSpace(string(comm)) != name {
+			return false
+		}
+		there, err := os.Readlink(filepath.Join("/proc", pid, "ns/net"))
+		return err == nil && there == here
+	})
+}
+
 func describe(pid string) string {
 	comm, err := os.ReadFile(filepath.Join("/proc", pid, "comm"))
 	if err != nil {

@@ -7,7 +7,8 @@
 //
 // The kernel gets one route and one neighbour, whatever the number of peers:
 // the switch finds the peer. Nothing here needs undoing: all of it hangs on
-// the device, and the kernel drops it with the device.
+// the device, and the kernel drops it with the device; all but a blackhole
+// route, which is there to stay when the device goes.
 //
 // Every function is a few netlink calls in the network namespace of the
 // calling thread, and may be called concurrently with itself and with frames
@@ -68,5 +69,6 @@ type Plan struct {
 	Addr      netip.Prefix // <subnet>.0/32: the source of what the host itself sends into the overlay
 	Network   netip.Prefix // the whole overlay; the aggregate route leads to it
 	RouterMAC ether.MAC    // the Gateway's MAC; the switch routes what is addressed to it. Not MAC: the kernel would take the frame for its own
+	Blackhole netip.Prefix // this host's subnet, where what has no other way is to be dropped; zero: it is not
 	Log       *slog.Logger // nil discards
 }

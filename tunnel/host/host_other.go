@@ -38,5 +38,14 @@ func AdmitUplink(device string) (changed bool, err error) { return false, unsupp
 // Changes reports that this platform is not supported yet.
 func Changes(context.Context, string, func(Change)) error { return unsupported() }
 
+// RemoveBlackholes reports that this platform is not supported yet.
+func RemoveBlackholes(netip.Prefix) (removed []string, err error) { return nil, unsupported() }
+
+// RemoveKernelVXLAN reports that this platform is not supported yet.
+func RemoveKernelVXLAN() (removed []string, err error) { return nil, unsupported() }
+
+// ProcessNamed finds none.
+func ProcessNamed(string) (process string, ok bool) { return "", false }
+
 // TXDropped reports that this platform is not supported yet.
 func TXDropped(device string) (uint64, error) { return 0, unsupported() }

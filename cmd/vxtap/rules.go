@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"vxtap/lease"
+	"vxtap/tunnel/rules"
+)
+
+// rulesAtMost bounds how often a host whose rules change all the time is looked
+// at, which takes four runs of iptables. What somebody deletes is to be back
+// within a second.
+const rulesAtMost = 500 * time.Millisecond
+
+// ruleSettings are the flags that say what rules are set on the host.
+type ruleSettings struct {
+	ipMasq    bool
+	random    bool           // ports of what is masqueraded
+	exclude   []netip.Prefix // where containers' packets go unmasqueraded
+	forward   bool
+	every     time.Duration // between two looks at rules whose changes nobody tells of; 0: as seldom as at all else
+	blackhole bool
+}
+
+func (r *reader) rules() ruleSettings {
+	s := ruleSettings{
+		ipMasq:    r.c.Bool("ip-masq"),
+		random:    !r.c.Bool("ip-masq-fully-random-disable"),
+		forward:   r.c.Bool("iptables-forward-rules"),
+		every:     time.Duration(r.number("iptables-resync", 0, math.MaxInt32)) * time.Second,
+		blackhole: r.c.Bool("ip-blackhole-route"),
+	}
+	for _, list := range r.c.StringSlice("masq-exclude") {
+		for v := range strings.SplitSeq(list, ",") {
+			if v = strings.TrimSpace(v); v == "" {
+				continue
+			}
+			p, err := parseNetwork(v)
+			if err != nil {
+				r.fault("masq-exclude", "%w", err)
+				continue
+			}
+			if !slices.Contains(s.exclude, p) {
+				s.exclude = append(s.exclude, p)
+			}
+		}
+	}
+	return s
+}
+
+// parseNetwork reads an IPv4 network, or an address, which is one of its own.
+func parseNetwork(s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	if a, addrErr := netip.ParseAddr(s); addrErr == nil && a.Is4() {
+		p, err = netip.PrefixFrom(a, 32), nil
+	}
+	switch {
+	case err != nil || !p.Addr().Is4():
+		return netip.Prefix{}, fmt.Errorf("%q is no IPv4 network, as 192.0.2.0/24", s)
+	case p.Bits() == 0:
+		return netip.Prefix{}, fmt.Errorf("%q is everywhere: leave -ip-masq out", s)
+	}
+	return p.Masked(), nil
+}
+
+// rulesPlan is what rules the segment wants.
+func (s *segment) rulesPlan() rules.Plan {
+	return rules.Plan{
+		Kind:       s.rulesKind,
+		Network:    s.config.Network,
+		Subnet:     s.own.Load().Subnet,
+		Previous:   s.previous,
+		Masquerade: s.d.rules.ipMasq,
+		Random:     s.randomPorts,
+		Exclude:    s.d.rules.exclude,
+		Forward:    s.d.rules.forward,
+		Uplink:     uplinkName(s.config.Backend.VNI),
+		Whole:      s.whole != nil,
+	}
+}
+
+// setRules sets the rules before anything leads packets to the overlay and
+// before containers learn of it: a flow keeps what its first packet met.
+//
+// Masquerading was asked for, and with it in the subnet file nobody else does
+// it: without its rules the start fails. The forward rules are flanneld's
+// default, which most hosts do without: that they cannot be set is said, and
+// they are tried on.
+func (s *segment) setRules(ctx context.Context) error {
+	var why string
+	s.rulesKind, why = rules.Choose(s.config.EnableNFTables)
+	env, err := lease.ReadSubnetEnv(s.d.subnetFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Debug("the subnet file does not say what rules there were before", "error", err)
+	}
+	s.previous = env.Network
+	s.randomPorts = s.d.rules.ipMasq && s.d.rules.random && rules.RandomFully(ctx, s.rulesKind)
+	p := s.rulesPlan()
+	changed, err := rules.Apply(ctx, p)
+	if err == nil {
+		_, err = rules.Retire(ctx, p)
+	}
+	switch {
+	case err != nil && p.Masquerade:
+		return fmt.Errorf("set rules for -ip-masq: %w", err)
+	case err != nil && !p.Forward:
+		s.log.Debug("it cannot be seen whether there are rules of an earlier run", "kind", string(s.rulesKind), "error", err)
+	case err != nil:
+		s.log.Error("rules cannot be set, trying on: the host's FORWARD policy must let the overlay through",
+			"kind", string(s.rulesKind), "reason", why, "error", err, "silence", "-iptables-forward-rules=false")
+	case p.Wanted():
+		s.log.Info("rules are set", "kind", string(s.rulesKind), "reason", why, "masquerade", p.Masquerade, "forward", p.Forward,
+			"new", strings.Join(changed, ", "))
+	}
+	return nil
+}
+
+// watchRules sets again what somebody takes away of the rules, until ctx ends.
+// Changes of nftables, iptables' newer kind included, come by s.rulesNews; the
+// older kind is looked at all so often.
+func (s *segment) watchRules(ctx context.Context) {
+	if !s.rulesPlan().Wanted() {
+		return
+	}
+	every := lookEvery
+	if s.rulesKind == rules.IPTables && s.d.rules.every > 0 {
+		every = min(every, s.d.rules.every)
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	w := &ruleWatch{segment: s, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
+	for {
+		w.look(ctx)
+		if pause(ctx, rulesAtMost) != nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.rulesNews:
+		case <-tick.C:
+		}
+	}
+}
+
+// ruleWatch looks at the rules and remembers what it has said.
+type ruleWatch struct {
+	*segment
+	say    *rate.Limiter
+	failed string
+}
+
+func (w *ruleWatch) look(ctx context.Context) {
+	p := w.rulesPlan()
+	changed, err := rules.Apply(ctx, p)
+	if ctx.Err() != nil {
+		return
+	}
+	if len(changed) > 0 && w.say.Allow() {
+		w.log.Warn("somebody changed the overlay's rules, they are set again", "what", strings.Join(changed, ", "), "kind", string(p.Kind))
+	}
+	if failed := fmt.Sprint(err); failed != w.failed && w.say.Allow() {
+		if err != nil {
+			w.log.Error("rules cannot be set, trying on", "kind", string(p.Kind), "error", err)
+		}
+		w.failed = failed
+	}
+	w.lookForDrops(p)
+}
+
+// lookForDrops notes who drops what our forward rules let pass.
+func (w *ruleWatch) lookForDrops(p rules.Plan) {
+	chains, err := rules.Dropping(p)
+	if err != nil {
+		return // a kernel without nftables has none of its chains
+	}
+	var warnings []string
+	for _, c := range chains {
+		warnings = append(warnings, fmt.Sprintf(
+			"the chain %q drops what is forwarded, and rules elsewhere cannot overrule it: let %s pass there, see docs/operations.md", c, p.Network))
+	}
+	w.dropping.Store(&warnings)
+}
+
+// warnings are those of the host, and of its rules.
+func (s *segment) warnings() []string {
+	all := hostWarnings(sysctls, s.device)
+	if d := s.dropping.Load(); d != nil {
+		all = append(all, *d...)
+	}
+	return all
+}

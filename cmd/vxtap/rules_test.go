@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestMasqExclude(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ in, want, wrong string }{
+		{in: "10.0.0.0/8", want: "10.0.0.0/8"},
+		{in: "10.9.9.9/8", want: "10.0.0.0/8"},
+		{in: "192.0.2.7", want: "192.0.2.7/32"},
+		{in: "0.0.0.0/0", wrong: "everywhere"},
+		{in: "fd00::/8", wrong: "no IPv4 network"},
+		{in: "fd00::1", wrong: "no IPv4 network"},
+		{in: "::ffff:10.0.0.0/104", wrong: "no IPv4 network"},
+		{in: "ten", wrong: "no IPv4 network"},
+		{in: "10.0.0.0/33", wrong: "no IPv4 network"},
+	} {
+		got, err := parseNetwork(tt.in)
+		if tt.wrong != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.wrong) {
+				t.Errorf("%s: got %v and error %v, want %q", tt.in, got, err, tt.wrong)
+			}
+			continue
+		}
+		if err != nil || got.String() != tt.want {
+			t.Errorf("%s: got %v and error %v, want %s", tt.in, got, err, tt.want)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+const (
+	register    = 1  // NFT_REG_1, the one that nft uses
+	ifNameSize  = 16 // IFNAMSIZ
+	sourceAt    = 12 // of the source address in an IPv4 header
+	destAt      = 16
+	ipv4Address = 4 // bytes
+)
+
+// nftText is a rule in the bytes of netlink, which can be compared.
+func nftText(exprs []expr.Any) string {
+	var b bytes.Buffer
+	for _, e := range exprs {
+		m, err := expr.Marshal(byte(nftables.TableFamilyIPv4), e)
+		if err != nil {
+			return "" // a rule that we could not have made
+		}
+		b.Write(m)
+	}
+	return b.String()
+}
+
+// concernsNFT reports whether the rule names one of our networks, or our uplink,
+// or is the one with which flanneld leaves marked packets to kube-proxy.
+func (p Plan) concernsNFT(text string) bool {
+	if text == nftText(flannelMark()) {
+		return true
+	}
+	if p.Uplink != "" && strings.Contains(text, nftText(nftDevice(p.Uplink))) {
+		return true
+	}
+	return slices.ContainsFunc(p.networks(), func(n netip.Prefix) bool { return mentions(text, n) })
+}
+
+// mentions reports whether the rule compares an address with the network.
+func mentions(text string, n netip.Prefix) bool {
+	for _, at := range []uint32{sourceAt, destAt} {
+		for _, not := range []bool{false, true} {
+			if strings.Contains(text, nftText(nftSide(side{n, not}, at))) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// nft is the rule as nft(8) would make it, so that rules of flanneld's compare
+// equal.
+func (r rule) nft() []expr.Any {
+	var all []expr.Any
+	if r.marked {
+		mark := binary.NativeEndian.AppendUint32(nil, kubeMark)
+		all = append(all,
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: register},
+			&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: uint32(len(mark)), Mask: mark, Xor: make([]byte, len(mark))},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: mark},
+		)
+	}
+	if r.device != "" {
+		all = append(all, nftDevice(r.device)...)
+	}
+	all = append(all, nftSide(r.src, sourceAt)...)
+	all = append(all, nftSide(r.dst, destAt)...)
+	switch r.target {
+	case accept:
+		return append(all, &expr.Verdict{Kind: expr.VerdictAccept})
+	case giveBack:
+		return append(all, &expr.Verdict{Kind: expr.VerdictReturn})
+	default:
+		return append(all, &expr.Masq{FullyRandom: r.target == masqueradeRandom})
+	}
+}
+
+// flannelMark is flanneld's form of the first rule, in the place of which we
+// have one that looks at the bit alone.
+func flannelMark() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: register},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: binary.NativeEndian.AppendUint32(nil, kubeMark)},
+		&expr.Verdict{Kind: expr.VerdictReturn},
+	}
+}
+
+// nftDevice compares the device that a packet came by.
+func nftDevice(device string) []expr.Any {
+	name := make([]byte, ifNameSize)
+	copy(name, device)
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register}, &expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: name}}
+}
+
+// nftSide compares an address. Of a prefix of whole bytes nft loads just these.
+func nftSide(s side, at uint32) []expr.Any {
+	if !s.prefix.IsValid() {
+		return nil
+	}
+	op := expr.CmpOpEq
+	if s.not {
+		op = expr.CmpOpNeq
+	}
+	addr, bits := s.prefix.Addr().AsSlice(), s.prefix.Bits()
+	load := &expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: at, Len: ipv4Address}
+	if bits%8 == 0 {
+		load.Len = uint32(bits / 8)
+		return []expr.Any{load, &expr.Cmp{Op: op, Register: register, Data: addr[:load.Len]}}
+	}
+	mask := net.CIDRMask(bits, 8*ipv4Address)
+	return []expr.Any{
+		load,
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: ipv4Address, Mask: mask, Xor: make([]byte, ipv4Address)},
+		&expr.Cmp{Op: op, Register: register, Data: addr},
+	}
+}
