@@ -127,6 +127,8 @@ func (d *Device) choose(now time.Time) (batch []*gate, next time.Duration) {
 	case len(spare) == 0 || more:
 	case d.spare.After(now):
 		next = min(next, d.spare.Sub(now))
+	case len(batch) > 0:
+		next = 0 // after their answers there may be no reason any more
 	default:
 		// Each has its turn: the one that was not asked about for longest.
 		slices.SortFunc(spare, func(a, b *gate) int { return a.asked.Compare(b.asked) })
