@@ -177,32 +177,27 @@ func configGet(c *cli.Context, env []string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context, operateFor)
-	defer cancel()
-	n, err := openNetwork(c, env)
-	if err != nil {
-		return err
-	}
-	defer n.store.Close()
-	stored, err := n.Config(ctx)
-	if err != nil {
-		return err
-	}
-	key := n.store.Path("config")
-	if stored.Revision == 0 {
-		return fmt.Errorf("there is no network config: %s does not exist", key)
-	}
-	r := lease.ReadConfig(stored.Value)
-	if isJSON {
-		err = writeSafeJSON(c.App.Writer, storedConfigStatus(key, stored, r))
-	} else {
-		var p printer
-		p.linef("%s, revision %d:\n", key, stored.Revision)
-		p.linef("%s\n", quoted(stored.Value))
-		p.reading(r)
-		err = p.to(c.App.Writer)
-	}
-	return errors.Join(err, refusal(key, r))
+	return withNetwork(c, env, func(ctx context.Context, n *network) error {
+		stored, err := n.Config(ctx)
+		if err != nil {
+			return err
+		}
+		key := n.store.Path("config")
+		if stored.Revision == 0 {
+			return fmt.Errorf("there is no network config: %s does not exist", key)
+		}
+		r := lease.ReadConfig(stored.Value)
+		if isJSON {
+			err = writeSafeJSON(c.App.Writer, storedConfigStatus(key, stored, r))
+		} else {
+			var p printer
+			p.linef("%s, revision %d:\n", key, stored.Revision)
+			p.linef("%s\n", quoted(stored.Value))
+			p.reading(r)
+			err = p.to(c.App.Writer)
+		}
+		return errors.Join(err, refusal(key, r))
+	})
 }
 
 // quoted is the first maxConfigFile bytes of a value, for people: indented, so

@@ -33,14 +33,9 @@ func configPut(c *cli.Context, env []string) error {
 		p.reading(r)
 		return errors.Join(p.to(c.App.Writer), refusal(args[0], r))
 	}
-	ctx, cancel := context.WithTimeout(c.Context, operateFor)
-	defer cancel()
-	n, err := openNetwork(c, env)
-	if err != nil {
-		return err
-	}
-	defer n.store.Close()
-	return n.putConfig(ctx, c, value, expected)
+	return withNetwork(c, env, func(ctx context.Context, n *network) error {
+		return n.putConfig(ctx, c, value, expected)
+	})
 }
 
 // revisionFlag reads -if-revision, -1 where it is not given.

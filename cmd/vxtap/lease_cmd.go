@@ -90,31 +90,26 @@ func leaseRelease(c *cli.Context, env []string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context, operateFor)
-	defer cancel()
-	n, err := openNetwork(c, env)
-	if err != nil {
-		return err
-	}
-	defer n.store.Close()
-	h, err := n.find(ctx, args[0], own)
-	if err != nil {
-		return err
-	}
-	if !c.Bool("force") {
-		if why := n.alive(ctx, c, env, h, own); why != "" {
-			return fmt.Errorf("%s is not released: %s", subnetName(h.Lease), why)
+	return withNetwork(c, env, func(ctx context.Context, n *network) error {
+		h, err := n.find(ctx, args[0], own)
+		if err != nil {
+			return err
 		}
-	}
-	if err := n.Release(ctx, h); err != nil {
-		if errors.Is(err, lease.ErrConflict) {
-			return fmt.Errorf("%w meanwhile: nothing was deleted; look again", err)
+		if !c.Bool("force") {
+			if why := n.alive(ctx, c, env, h, own); why != "" {
+				return fmt.Errorf("%s is not released: %s", subnetName(h.Lease), why)
+			}
 		}
-		return err
-	}
-	var p printer
-	p.linef("%s of %s is released.", subnetName(h.Lease), addrText(h.Attrs.PublicIP))
-	return p.to(c.App.Writer)
+		if err := n.Release(ctx, h); err != nil {
+			if errors.Is(err, lease.ErrConflict) {
+				return fmt.Errorf("%w meanwhile: nothing was deleted; look again", err)
+			}
+			return err
+		}
+		var p printer
+		p.linef("%s of %s is released.", subnetName(h.Lease), addrText(h.Attrs.PublicIP))
+		return p.to(c.App.Writer)
+	})
 }
 
 // ownAddrs returns the addresses that this host's lease may have.
@@ -228,20 +223,15 @@ func leaseReserve(c *cli.Context, env []string) error {
 	case err != nil || !publicIP.Is4():
 		return usagef("-public-ip: %q is not an IPv4 address, as 192.0.2.7", v)
 	}
-	ctx, cancel := context.WithTimeout(c.Context, operateFor)
-	defer cancel()
-	n, err := openNetwork(c, env)
-	if err != nil {
-		return err
-	}
-	defer n.store.Close()
-	r, err := n.reserve(ctx, subnet, publicIP)
-	if err != nil {
-		return err
-	}
-	var p printer
-	p.reservation(r)
-	return p.to(c.App.Writer)
+	return withNetwork(c, env, func(ctx context.Context, n *network) error {
+		r, err := n.reserve(ctx, subnet, publicIP)
+		if err != nil {
+			return err
+		}
+		var p printer
+		p.reservation(r)
+		return p.to(c.App.Writer)
+	})
 }
 
 // parseSubnet reads a subnet as people write it, or as it stands in a key.

@@ -46,23 +46,18 @@ func leaseShow(c *cli.Context, env []string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context, operateFor)
-	defer cancel()
-	n, err := openNetwork(c, env)
-	if err != nil {
-		return err
-	}
-	defer n.store.Close()
-	l, err := n.leaseList(ctx)
-	if err != nil {
-		return err
-	}
-	if isJSON {
-		return writeSafeJSON(c.App.Writer, l)
-	}
-	var p printer
-	p.leases(l)
-	return p.to(c.App.Writer)
+	return withNetwork(c, env, func(ctx context.Context, n *network) error {
+		l, err := n.leaseList(ctx)
+		if err != nil {
+			return err
+		}
+		if isJSON {
+			return writeSafeJSON(c.App.Writer, l)
+		}
+		var p printer
+		p.leases(l)
+		return p.to(c.App.Writer)
+	})
 }
 
 func (n *network) leaseList(ctx context.Context) (LeaseList, error) {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -125,20 +126,23 @@ type network struct {
 	prefix string
 }
 
-// openNetwork opens the network that the flags and the environment of c say. It
-// must be closed.
-func openNetwork(c *cli.Context, env []string) (*network, error) {
+// withNetwork calls f with the network that the flags and the environment of c
+// say, and closes it. f has operateFor.
+func withNetwork(c *cli.Context, env []string, f func(context.Context, *network) error) error {
 	r := &reader{c: c, origin: make(map[string]string)}
 	r.takeEnvironment(env, c.Command.Flags)
 	config := r.etcd()
 	if err := errors.Join(r.faults...); err != nil {
-		return nil, usageError{err}
+		return usageError{err}
 	}
 	store, err := etcd.Open(c.Context, config, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &network{lease.NewOperator(store), store, config.Prefix}, nil
+	defer store.Close()
+	ctx, cancel := context.WithTimeout(c.Context, operateFor)
+	defer cancel()
+	return f(ctx, &network{lease.NewOperator(store), store, config.Prefix})
 }
 
 // printer writes lines for people. Whatever strangers wrote into etcd must not
