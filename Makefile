@@ -32,6 +32,9 @@ endif
 # file carries both versions.
 golangci = .cache/bin/golangci-lint-$(GOLANGCI_VERSION)-$(shell go env GOVERSION)
 
+# The flanneld that the tests compare with: test/flanneld/go.mod has the version.
+flanneld = .cache/bin/flanneld-$(shell awk '$$1 == "github.com/flannel-io/flannel" { print $$2 }' test/flanneld/go.mod)
+
 ##@ What it is for
 
 .PHONY: build
@@ -95,8 +98,13 @@ portability: ## compile and vet, tests included, for every other platform
 		echo "32-bit run: not here, it takes Linux on amd64"; \
 	fi
 
+.PHONY: flanneld
+flanneld: $(flanneld) ## build the flanneld that the tests put beside us, once
+
 .PHONY: blackbox
 blackbox: build ## the tests of test/, in namespaces that they make (root)
+	@# Without it the tests that want it say so, and in CI that is their failure.
+	@$(MAKE) flanneld || true
 	go test -json -count=1 -p 1 -timeout 10m ./test/... | go run ./test/report
 
 ##@ While working
@@ -142,3 +150,12 @@ $(golangci):
 	@mkdir -p $(@D)
 	@GOFLAGS= GOBIN=$(CURDIR)/$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	@mv $(@D)/golangci-lint $@
+
+# Its udp backend is in C. It is built in its own module, whose go.sum says what
+# it is made of.
+$(flanneld): test/flanneld/go.mod test/flanneld/go.sum
+	@echo "$(@F): building it, once (about two minutes)"
+	@mkdir -p $(@D)
+	@cd test/flanneld && CGO_ENABLED=1 GOFLAGS='-trimpath -buildvcs=false' go build -o $(CURDIR)/$@ \
+		-ldflags '-X github.com/flannel-io/flannel/pkg/version.Version=$(@F:flanneld-%=%)' github.com/flannel-io/flannel
+	@touch $@
