@@ -51,6 +51,7 @@ type segment struct {
 	news  chan struct{} // tells report that view has changed
 	first sync.Once     // publish
 	memory
+	takeover
 
 	rulesKind   rules.Kind
 	randomPorts bool          // of what is masqueraded
@@ -65,6 +66,8 @@ type segment struct {
 //
 //   - what can be refused without asking anybody comes before the lease, so
 //     that a host that cannot take part takes no subnet;
+//   - a kernel device that is to be replaced forwards until all is known that has
+//     to be asked for, so that it is missed for a moment only;
 //   - the subnet file comes last, since whoever waits for it starts containers
 //     as soon as it is there.
 //
@@ -87,6 +90,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 	for _, step := range []func(context.Context) error{
 		s.check,
 		s.chooseMAC,
+		s.takeOver,
 		s.openUnderlay,
 		s.openTAP,
 		s.openUplink,
@@ -98,7 +102,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		s.writeSubnetFile,
 	} {
 		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, s.abandon(ctx))
+			return nil, errors.Join(s.afterTakeover(err), s.abandon(ctx))
 		}
 	}
 	return s, nil
@@ -132,7 +136,7 @@ func (s *segment) check(ctx context.Context) error {
 				"choose another interface with -iface, or another Network", a, s.config.Network)
 		}
 	}
-	if err := host.CheckFree(s.device, b.Port, up.Addr); err != nil {
+	if err := s.checkFree(); err != nil {
 		return err
 	}
 	return checkAdmin(ctx, s.d.runDir, s.device)
@@ -156,6 +160,9 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 	s.mac = own.Attrs.MAC
 	if !held {
 		s.mac = s.d.before.Attrs.MAC
+		if s.kernel != nil {
+			s.mac = s.kernel.MAC
+		}
 	}
 	if s.mac.IsZero() || s.mac.IsMulticast() {
 		s.mac = ether.RandomMAC()
@@ -189,6 +196,9 @@ func (s *segment) status(now time.Time) Status {
 func (s *segment) acquire(ctx context.Context) error {
 	if s.known != nil {
 		return nil // hold asks, as soon as there is somebody to ask
+	}
+	if s.kernel != nil && !s.deleted.IsZero() {
+		return nil // takeOver did
 	}
 	previous, err := lease.ReadSubnetEnv(s.d.subnetFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -331,6 +341,7 @@ func (s *segment) publish(all lease.Snapshot) {
 	}
 	s.first.Do(func() {
 		s.d.ready()
+		s.tellOfTakeover()
 		s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.mac,
 			"mtu", s.mtu, "peers", len(now.Peers), "queues", s.queues(), "offloads", s.offloadList())
 	})
