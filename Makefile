@@ -32,8 +32,9 @@ endif
 # file carries both versions.
 golangci = .cache/bin/golangci-lint-$(GOLANGCI_VERSION)-$(shell go env GOVERSION)
 
-# The flanneld that the tests compare with: test/flanneld/go.mod has the version.
-flanneld = .cache/bin/flanneld-$(shell awk '$$1 == "github.com/flannel-io/flannel" { print $$2 }' test/flanneld/go.mod)
+# The flannelds that the tests put beside us, by the versions in these modules.
+flanneld = .cache/bin/flanneld-$(shell awk '$$1 == "github.com/flannel-io/flannel" { print $$2 }' $(1)/go.mod)
+flannelds := $(foreach module,test/flanneld test/flanneld/earlier,$(call flanneld,$(module)))
 
 ##@ What it is for
 
@@ -99,7 +100,7 @@ portability: ## compile and vet, tests included, for every other platform
 	fi
 
 .PHONY: flanneld
-flanneld: $(flanneld) ## build the flanneld that the tests put beside us, once
+flanneld: $(flannelds) ## build the flannelds that the tests put beside us, once
 
 .PHONY: blackbox
 blackbox: build ## the tests of test/, in namespaces that they make (root)
@@ -151,11 +152,12 @@ $(golangci):
 	@GOFLAGS= GOBIN=$(CURDIR)/$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	@mv $(@D)/golangci-lint $@
 
-# Its udp backend is in C. It is built in its own module, whose go.sum says what
+# The udp backend is in C. Each is built in its own module, whose go.sum says what
 # it is made of.
-$(flanneld): test/flanneld/go.mod test/flanneld/go.sum
-	@echo "$(@F): building it, once (about two minutes)"
+$(word 1,$(flannelds)): module = test/flanneld
+$(word 2,$(flannelds)): module = test/flanneld/earlier
+$(flannelds):
+	@echo "$(@F): building it, once (a minute for the first)"
 	@mkdir -p $(@D)
-	@cd test/flanneld && CGO_ENABLED=1 GOFLAGS='-trimpath -buildvcs=false' go build -o $(CURDIR)/$@ \
+	@cd $(module) && CGO_ENABLED=1 GOFLAGS='-trimpath -buildvcs=false' go build -o $(CURDIR)/$@ \
 		-ldflags '-X github.com/flannel-io/flannel/pkg/version.Version=$(@F:flanneld-%=%)' github.com/flannel-io/flannel
-	@touch $@

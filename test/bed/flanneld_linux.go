@@ -28,14 +28,25 @@ import (
 // failure.
 func FlanneldBinary(t testing.TB) string {
 	t.Helper()
+	return flanneldOf(t, "test/flanneld")
+}
+
+// EarlierFlanneldBinary is FlanneldBinary of the version before.
+func EarlierFlanneldBinary(t testing.TB) string {
+	t.Helper()
+	return flanneldOf(t, "test/flanneld/earlier")
+}
+
+func flanneldOf(t testing.TB, module string) string {
+	t.Helper()
 	const root = "../.." // of the repository, from a package of test
-	mod, err := os.ReadFile(filepath.Join(root, "test/flanneld/go.mod"))
+	mod, err := os.ReadFile(filepath.Join(root, module, "go.mod"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	version := regexp.MustCompile(`(?m)^\s*github\.com/flannel-io/flannel (v\S+)`).FindSubmatch(mod)
 	if version == nil {
-		t.Fatal("test/flanneld/go.mod does not name a version of flannel")
+		t.Fatalf("%s/go.mod does not name a version of flannel", module)
 	}
 	path, err := filepath.Abs(filepath.Join(root, ".cache/bin/flanneld-"+string(version[1])))
 	if err != nil {
@@ -166,11 +177,17 @@ type FlanneldHost struct {
 // container has addresses of its subnet.
 func (b *Bed) JoinFlanneld(ctx context.Context, binary string, args ...string) *FlanneldHost {
 	b.t.Helper()
-	b.letFlanneldStart()
 	h, err := b.JoinBare(ctx)
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	return b.FlanneldAt(h, binary, args...)
+}
+
+// FlanneldAt is JoinFlanneld for a bare host that is there.
+func (b *Bed) FlanneldAt(h lab.Host, binary string, args ...string) *FlanneldHost {
+	b.t.Helper()
+	b.letFlanneldStart()
 	f := &FlanneldHost{Node: h.Node, Namespace: b.Node(h.Node), Container: tempNamespace(b.t, h.Namespace+"f"), VTEP: h.VTEP}
 	f.Flanneld = StartFlanneld(b.t, binary, f.Namespace, b.EtcdURL(), filepath.Join(b.t.TempDir(), "subnet.env"), args...)
 	f.Subnet = f.AwaitSubnet()
