@@ -18,8 +18,7 @@ import (
 // nftablesGroup is NFNLGRP_NFTABLES of linux/netfilter/nfnetlink.h.
 const nftablesGroup = 7
 
-// Changes calls changed each time that the host's links, addresses, IPv4
-// routes, routing rules or nftables rules, or the device's neighbours, have
+// Changes calls changed each time that the host's links, addresses, routes, routing rules or nftables rules, or the device's neighbours, have
 // changed, until ctx ends; then it returns nil. Calls come one at a time, and one
 // may stand for many changes. Rules of iptables' old kind cannot be seen at all:
 // whoever depends on something looks for itself, and looks now and then without
@@ -35,7 +34,8 @@ func Changes(ctx context.Context, device string, changed func(Change)) error {
 		protocol int
 		groups   []int
 	}{
-		{unix.NETLINK_ROUTE, []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_NEIGH}},
+		{unix.NETLINK_ROUTE, []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_NEIGH,
+			unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV6_NETCONF}},
 		{unix.NETLINK_NETFILTER, []int{nftablesGroup}},
 	} {
 		f, err := subscribe(s.protocol, s.groups)
