@@ -83,6 +83,9 @@ const (
 	Neighbour Change = iota
 	// Elsewhere is all else, and what was missed.
 	Elsewhere
+	// Elsewhere6 is all else that is of IPv6 alone: its addresses, routes and
+	// rules. What goes by IPv4 need not be looked at for it.
+	Elsewhere6
 )
 
 // Plan is how the tunnel's device is to be set up. All of it is of one family,
