@@ -97,7 +97,11 @@ func (r *Routes) reach(k *kernel, p RoutePlan, peer PeerRoute, have *present, re
 	if p.PerPeer {
 		tunnel = way{link: k.device, via: peer.Subnet.Addr(), mac: peer.MAC}
 	}
-	if link, ok := k.onLink(peer.VTEP); ok && p.Direct {
+	link, ok := 0, false
+	if p.Direct {
+		link, ok = k.onLink(peer.VTEP)
+	}
+	if ok {
 		err := r.take(k, peer, way{link: link, via: peer.VTEP, direct: true}, have, report)
 		if err == nil {
 			return nil
