@@ -11,13 +11,6 @@ import (
 	"vxtap/tunnel/host"
 )
 
-// takeover is what a segment replaces: the kernel's vxlan device that a flanneld
-// left. It is set before run.
-type takeover struct {
-	kernel  *host.KernelVXLAN // nil: there is none, or -takeover was not given
-	deleted time.Time         // the kernel's device was; zero: it was not
-}
-
 // freeWithin is how long the kernel may take to let go of the port after the
 // device is deleted.
 const freeWithin = 2 * time.Second
@@ -28,7 +21,7 @@ var errForwards = errors.New("the kernel's vxlan device forwards, and is not tak
 
 // checkFree looks whether the device's name and the port are free, or will be
 // when the kernel's device is gone.
-func (s *segment) checkFree() error {
+func (s *side) checkFree() error {
 	if s.d.takeover {
 		k, found, err := host.FindKernelVXLAN(s.device, s.config.Backend.VNI, s.local())
 		if err != nil {
@@ -42,35 +35,53 @@ func (s *segment) checkFree() error {
 			return nil
 		}
 	}
-	return host.CheckFree(s.device, s.config.Backend.Port, s.d.uplink.Addr)
+	return host.CheckFree(s.device, s.config.Backend.Port, s.local().Addr())
 }
 
-// takeOver deletes the kernel's device, if one is to be replaced. Two things
-// cannot be had before: its name and its port. All that can fail or take long
-// comes first, the lease above all, and the device forwards meanwhile.
+// takeOver deletes the kernel's devices, if any is to be replaced. Two things
+// cannot be had before: their names and the port. All that can fail or take long
+// comes first, the lease above all, and the devices forward meanwhile.
 func (s *segment) takeOver(ctx context.Context) error {
-	if s.kernel == nil {
+	var theirs []*side
+	for _, one := range s.sides {
+		if one.kernel != nil {
+			theirs = append(theirs, one)
+			one.log.Info("the kernel's vxlan device is to be replaced", "mac", one.kernel.MAC)
+		}
+	}
+	if len(theirs) == 0 {
 		return nil
 	}
-	s.log.Info("the kernel's vxlan device is to be replaced", "mac", s.kernel.MAC)
 	if err := s.acquire(ctx); err != nil {
 		return err
-	}
-	if s.mac != s.kernel.MAC {
-		s.log.Warn("the kernel's device has another MAC than the lease, which peers send to: the lease's is kept",
-			"device_mac", s.kernel.MAC, "mac", s.mac)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	s.deleted = time.Now()
+	for _, one := range theirs {
+		if err := one.deleteKernel(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteKernel deletes the kernel's device and waits until its port is free.
+func (s *side) deleteKernel(ctx context.Context) error {
+	if s.mac != s.kernel.MAC {
+		s.log.Warn("the kernel's device has another MAC than the lease, which peers send to: the lease's is kept",
+			"device_mac", s.kernel.MAC, "mac", s.mac)
+	}
+	begun := time.Now()
 	if err := s.kernel.Remove(); err != nil {
-		s.deleted = time.Time{}
 		return err
 	}
+	if s.deleted.IsZero() {
+		s.deleted = begun
+	}
 	for {
-		err := host.CheckFree(s.device, s.config.Backend.Port, s.d.uplink.Addr)
-		if err == nil || time.Since(s.deleted) > freeWithin {
+		err := host.CheckFree(s.device, s.config.Backend.Port, s.local().Addr())
+		if err == nil || time.Since(begun) > freeWithin {
 			return err
 		}
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
@@ -92,6 +103,6 @@ func (s *segment) afterTakeover(err error) error {
 // tellOfTakeover says how long nothing was forwarded.
 func (s *segment) tellOfTakeover() {
 	if !s.deleted.IsZero() {
-		s.log.Info("the kernel's vxlan device is replaced", "mac", s.mac, "gap", time.Since(s.deleted).Round(time.Millisecond))
+		s.log.Info("the kernel's vxlan device is replaced", "mac", s.ipv4.mac, "gap", time.Since(s.deleted).Round(time.Millisecond))
 	}
 }

@@ -23,6 +23,10 @@ import (
 	"vxtap/test/traffic"
 )
 
+// flannelDevice is what flanneld calls its device, and vxtap its own, where the
+// VNI is 1.
+const flannelDevice = "flannel.1"
+
 // FlanneldBinary returns the path of a real flanneld whose process goes by that
 // name. make flanneld builds it; where there is none the test ends, in CI as a
 // failure.
@@ -239,12 +243,12 @@ func (f *FlanneldHost) ContainerEnd() traffic.End {
 
 // MAC returns the MAC of flannel.1 in a namespace.
 func MAC(ns *netns.Namespace) (ether.MAC, error) {
-	i, err := ns.Interface(kernelDevice)
+	i, err := ns.Interface(flannelDevice)
 	if err != nil {
 		return ether.MAC{}, err
 	}
 	if len(i.HardwareAddr) != len(ether.MAC{}) {
-		return ether.MAC{}, fmt.Errorf("%s has no MAC address", kernelDevice)
+		return ether.MAC{}, fmt.Errorf("%s has no MAC address", flannelDevice)
 	}
 	return ether.MAC(i.HardwareAddr), nil
 }
