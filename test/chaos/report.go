@@ -84,7 +84,7 @@ func (f figures) markdown(w io.Writer) {
 	for _, r := range f.rows() {
 		fmt.Fprintf(w, "| %s | %s |\n", r[0], r[1])
 	}
-	fmt.Fprintf(w, "\nMade by `go run ./test/chaos %s`, with the seed %d.\n", strings.Join(f.settings.args, " "), f.settings.seed)
+	fmt.Fprintf(w, "\nMade by `go run ./test/chaos %s`.\n", strings.Join(f.settings.args, " "))
 }
 
 // insert puts the figures between the marks of the file name.

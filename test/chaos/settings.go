@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 )
@@ -43,6 +44,9 @@ func parse(args []string, help io.Writer) (settings, error) {
 	}
 	if f.NArg() > 0 || s.time < roundTime || s.hosts < 3 || s.hosts > subnets/2 {
 		return s, fmt.Errorf("it takes flags only, %v or more, and 3 to %d hosts", roundTime, subnets/2)
+	}
+	if s.markdown != "" && !slices.Contains(args, "-seed") {
+		return s, errors.New("figures that are kept need a seed that was given: -seed N")
 	}
 	if s.markdown != "" {
 		if _, _, err := around(s.markdown); err != nil {

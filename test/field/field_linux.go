@@ -115,3 +115,10 @@ func nft(ns *netns.Namespace, text string) error {
 	}
 	return nil
 }
+
+// AddAddr gives the program's own end of the underlay one more address, the
+// i-th, and returns it.
+func (f *Field) AddAddr(i int) (netip.Addr, error) {
+	a := at(255, 1+i)
+	return a, f.root.AddAddr(bridge, netip.PrefixFrom(a, underlay))
+}
