@@ -50,7 +50,10 @@ const (
 	// loginTimeout bounds the login, which is part of the first call.
 	loginTimeout = 4 * time.Second
 	// firstTimeout is for calls before etcd ever answered: somebody is
-	// watching a start, and wants to know early what is wrong.
+	// watching a start, and wants to know early what is wrong. Later, calls
+	// start with it too, and each that was in vain doubles it for the next:
+	// the next one goes to another member, which may be well, and a line that is
+	// only slow gets its time.
 	firstTimeout = 2 * time.Second
 
 	// A dead peer is noticed after pingEvery + pingTimeout. gRPC allows no
@@ -75,7 +78,8 @@ type Store struct {
 	turn   chan struct{}    // holds a token while somebody makes the client
 	client *clientv3.Client // made by the first call; guarded by turn
 
-	reached atomic.Bool // etcd has answered at least once
+	reached atomic.Bool  // etcd has answered at least once
+	vain    atomic.Int32 // calls in a row that have got no answer in time
 	probed  diagnosis
 }
 
@@ -204,14 +208,25 @@ func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
 
 // call runs f against etcd within limit and explains its error.
 func (s *Store) call(ctx context.Context, limit time.Duration, f func(context.Context, *clientv3.Client) error) error {
-	if s.user == "" && !s.reached.Load() {
+	switch {
+	case s.reached.Load():
+		limit = min(limit, firstTimeout<<min(s.vain.Load(), 3))
+	case s.user == "":
 		limit = min(limit, firstTimeout)
 	}
-	timed, cancel := context.WithTimeout(ctx, limit)
+	// A member that is cut off from the others would keep a call waiting for as
+	// long as it lasts; this way it says at once that it has no leader.
+	timed, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), limit)
 	defer cancel()
 	c, err := s.connect(timed)
 	if err == nil {
 		err = f(timed, c)
+	}
+	late := errors.Is(timed.Err(), context.DeadlineExceeded)
+	if late && ctx.Err() == nil {
+		s.vain.Add(1)
+	} else if ctx.Err() == nil {
+		s.vain.Store(0)
 	}
 	if err == nil {
 		s.reached.Store(true)
