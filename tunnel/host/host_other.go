@@ -20,6 +20,9 @@ func unsupported() error {
 // Preflight reports that this platform is not supported yet.
 func Preflight() error { return unsupported() }
 
+// CheckIPv6 reports that this platform is not supported yet.
+func CheckIPv6() error { return unsupported() }
+
 // FindUplink reports that this platform is not supported yet.
 func FindUplink(Choice) (Uplink, error) { return Uplink{}, unsupported() }
 
@@ -40,6 +43,15 @@ func Changes(context.Context, string, func(Change)) error { return unsupported()
 
 // RemoveBlackholes reports that this platform is not supported yet.
 func RemoveBlackholes(netip.Prefix) (removed []string, err error) { return nil, unsupported() }
+
+// Sync reports that this platform is not supported yet.
+func (r *Routes) Sync(RoutePlan) (RouteReport, error) { return RouteReport{}, unsupported() }
+
+// Update reports that this platform is not supported yet.
+func (r *Routes) Update(RoutePlan) (RouteReport, error) { return RouteReport{}, unsupported() }
+
+// RemoveDirectRoutes reports that this platform is not supported yet.
+func RemoveDirectRoutes() (removed []string, err error) { return nil, unsupported() }
 
 // RemoveKernelVXLAN reports that this platform is not supported yet.
 func RemoveKernelVXLAN() (removed []string, err error) { return nil, unsupported() }
