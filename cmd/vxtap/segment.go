@@ -43,6 +43,8 @@ type segment struct {
 	view  atomic.Pointer[lease.Selection]
 	news  chan struct{} // tells report that view has changed
 	first sync.Once     // publish
+	// takenBy is who was last told to have our subnet. Only publish uses it.
+	takenBy netip.Addr
 	memory
 
 	rulesKind   rules.Kind
@@ -339,6 +341,7 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 // frames have somewhere to go: the daemon is ready then, and not before.
 func (s *segment) publish(all lease.Snapshot) {
 	now := all.Select(s.config, *s.own.Load())
+	s.give(&now, all)
 	s.ipv4.sw.SetPeers(peersOf(now))
 	s.view.Store(&now)
 	select {
