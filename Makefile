@@ -46,6 +46,11 @@ build: ## build bin/vxtap and bin/vxlab, static
 demo: build ## a whole overlay network on this machine: three hosts, traffic, a table (root)
 	bin/vxlab demo
 
+.PHONY: guide
+guide: ## types docs/guide.md on nine machines: certificates, an etcd of three, five hosts, a table (root)
+	@.ci/deps
+	go test -count=1 -v -timeout 5m ./test/guide
+
 .PHONY: test
 test: ## every check below that CI makes; installs what is missing with apt (root)
 	@.ci/test

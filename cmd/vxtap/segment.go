@@ -43,8 +43,9 @@ type segment struct {
 	view  atomic.Pointer[lease.Selection]
 	news  chan struct{} // tells report that view has changed
 	first sync.Once     // publish
+	// takenBy is who was last told to have our subnet. Only publish uses it.
+	takenBy netip.Addr
 	memory
-	deleted time.Time // when takeOver deleted what the kernel had; zero: it did not
 
 	rulesKind   rules.Kind
 	randomPorts bool          // of what is masqueraded
@@ -84,7 +85,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		s.each((*side).check),
 		s.checkAdmin,
 		s.chooseMAC,
-		s.takeOver,
+		s.each((*side).takeOver),
 		s.each((*side).openUnderlay),
 		s.each((*side).openTAP),
 		s.each((*side).openUplink),
@@ -197,7 +198,7 @@ func (s *segment) acquire(ctx context.Context) error {
 	if s.known != nil {
 		return nil // hold asks, as soon as there is somebody to ask
 	}
-	if !s.deleted.IsZero() {
+	if s.tookOver() {
 		return nil // takeOver did
 	}
 	previous, err := lease.ReadSubnetEnv(s.d.subnetFile)
@@ -340,6 +341,7 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 // frames have somewhere to go: the daemon is ready then, and not before.
 func (s *segment) publish(all lease.Snapshot) {
 	now := all.Select(s.config, *s.own.Load())
+	s.give(&now, all)
 	s.ipv4.sw.SetPeers(peersOf(now))
 	s.view.Store(&now)
 	select {

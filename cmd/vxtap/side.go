@@ -10,7 +10,6 @@ import (
 
 	"vxtap/encap/ether"
 	"vxtap/tunnel"
-	"vxtap/tunnel/host"
 	"vxtap/tunnel/tap"
 	"vxtap/tunnel/underlay"
 	"vxtap/tunnel/uplink"
@@ -26,12 +25,12 @@ type side struct {
 	mac    ether.MAC
 	mtu    int // of the device
 
-	kernel   *host.KernelVXLAN // that is to be replaced; nil: there is none, or -takeover was not given
 	underlay *underlay.Conn
 	tap      *tap.Device
 	whole    *uplink.Device // nil: super-frames are cut here, and noUplink says why
 	noUplink string
 	sw       *tunnel.Switch
+	takeover
 
 	previous netip.Prefix // the network that rules may be left of
 	dropping atomic.Pointer[[]string]

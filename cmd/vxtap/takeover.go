@@ -6,10 +6,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"vxtap/tunnel/host"
 )
+
+// takeover is what a side replaces: the kernel's vxlan device that a flanneld
+// left. It is set before run.
+type takeover struct {
+	kernel  *host.KernelVXLAN // nil: there is none, or -takeover was not given
+	deleted time.Time         // the kernel's device was; zero: it was not
+}
 
 // freeWithin is how long the kernel may take to let go of the port after the
 // device is deleted.
@@ -38,50 +46,32 @@ func (s *side) checkFree() error {
 	return host.CheckFree(s.device, s.config.Backend.Port, s.local().Addr())
 }
 
-// takeOver deletes the kernel's devices, if any is to be replaced. Two things
-// cannot be had before: their names and the port. All that can fail or take long
-// comes first, the lease above all, and the devices forward meanwhile.
-func (s *segment) takeOver(ctx context.Context) error {
-	var theirs []*side
-	for _, one := range s.sides {
-		if one.kernel != nil {
-			theirs = append(theirs, one)
-			one.log.Info("the kernel's vxlan device is to be replaced", "mac", one.kernel.MAC)
-		}
-	}
-	if len(theirs) == 0 {
+// takeOver deletes the kernel's device, if one is to be replaced. Two things
+// cannot be had before: its name and its port. All that can fail or take long
+// comes first, the lease above all, and the device forwards meanwhile.
+func (s *side) takeOver(ctx context.Context) error {
+	if s.kernel == nil {
 		return nil
 	}
+	s.log.Info("the kernel's vxlan device is to be replaced", "mac", s.kernel.MAC)
 	if err := s.acquire(ctx); err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	for _, one := range theirs {
-		if err := one.deleteKernel(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// deleteKernel deletes the kernel's device and waits until its port is free.
-func (s *side) deleteKernel(ctx context.Context) error {
 	if s.mac != s.kernel.MAC {
 		s.log.Warn("the kernel's device has another MAC than the lease, which peers send to: the lease's is kept",
 			"device_mac", s.kernel.MAC, "mac", s.mac)
 	}
-	begun := time.Now()
-	if err := s.kernel.Remove(); err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if s.deleted.IsZero() {
-		s.deleted = begun
+	s.deleted = time.Now()
+	if err := s.kernel.Remove(); err != nil {
+		s.deleted = time.Time{}
+		return err
 	}
 	for {
 		err := host.CheckFree(s.device, s.config.Backend.Port, s.local().Addr())
-		if err == nil || time.Since(begun) > freeWithin {
+		if err == nil || time.Since(s.deleted) > freeWithin {
 			return err
 		}
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
@@ -90,10 +80,15 @@ func (s *side) deleteKernel(ctx context.Context) error {
 	}
 }
 
+// tookOver reports whether a device of the kernel's was deleted for s.
+func (s *segment) tookOver() bool {
+	return slices.ContainsFunc(s.sides, func(one *side) bool { return !one.deleted.IsZero() })
+}
+
 // afterTakeover adds to the error of a start what somebody has to know who
 // trusted in the kernel's device.
 func (s *segment) afterTakeover(err error) error {
-	if s.deleted.IsZero() {
+	if !s.tookOver() {
 		return err
 	}
 	return fmt.Errorf("%w; the kernel's %s was deleted before, so that this host is cut off: start vxtap again, or flanneld, which makes a new one",
@@ -102,7 +97,9 @@ func (s *segment) afterTakeover(err error) error {
 
 // tellOfTakeover says how long nothing was forwarded.
 func (s *segment) tellOfTakeover() {
-	if !s.deleted.IsZero() {
-		s.log.Info("the kernel's vxlan device is replaced", "mac", s.ipv4.mac, "gap", time.Since(s.deleted).Round(time.Millisecond))
+	for _, one := range s.sides {
+		if !one.deleted.IsZero() {
+			one.log.Info("the kernel's vxlan device is replaced", "mac", one.mac, "gap", time.Since(one.deleted).Round(time.Millisecond))
+		}
 	}
 }

@@ -153,7 +153,7 @@ func TestDaemonRefusesToTakeOver(t *testing.T) {
 // of another program makes its device again as soon as that is gone.
 func TestTakeoverThatIsCutShortSaysWhatIsLost(t *testing.T) {
 	s := &segment{device: hostDevice}
-	s.deleted = time.Now()
+	s.sides = []*side{{segment: s, takeover: takeover{deleted: time.Now()}}}
 	got := s.afterTakeover(errors.New("device flannel.1 is there already")).Error()
 	const want = "device flannel.1 is there already; the kernel's flannel.1 was deleted before, so that this host is cut off: start vxtap again, or flanneld, which makes a new one"
 	if got != want {

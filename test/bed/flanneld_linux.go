@@ -23,10 +23,6 @@ import (
 	"vxtap/test/traffic"
 )
 
-// flannelDevice is what flanneld calls its device, and vxtap its own, where the
-// VNI is 1.
-const flannelDevice = "flannel.1"
-
 // FlanneldBinary returns the path of a real flanneld whose process goes by that
 // name. make flanneld builds it; where there is none the test ends, in CI as a
 // failure.
@@ -243,6 +239,9 @@ func (f *FlanneldHost) HostEnd() traffic.End {
 func (f *FlanneldHost) ContainerEnd() traffic.End {
 	return traffic.End{Namespace: f.Container, Addr: f.Subnet.Addr().Next().Next()}
 }
+
+// flannelDevice is what both daemons call the device of VNI 1.
+const flannelDevice = "flannel.1"
 
 // MAC returns the MAC of flannel.1 in a namespace.
 func MAC(ns *netns.Namespace) (ether.MAC, error) {
