@@ -41,7 +41,7 @@ func FindKernelVXLAN(device string, vni vxlan.VNI, local netip.AddrPort) (Kernel
 			device, v.VxlanId, vni, device)
 	}
 	if p, ok := ProcessNamed("flanneld"); ok {
-		return KernelVXLAN{}, false, fmt.Errorf("%s runs here and would make %s again: stop it first", p, device)
+		return KernelVXLAN{}, false, fmt.Errorf("%s %w and would make %s again: stop it first", p, ErrRuns, device)
 	}
 	if len(v.HardwareAddr) != len(ether.MAC{}) {
 		return KernelVXLAN{}, false, fmt.Errorf("device %s has no MAC address", device)
