@@ -19,6 +19,7 @@ const (
 	BadOffload                // an offload request that contradicts the frame
 	BadChecksum               // the inner checksum is wrong
 	TooBig                    // larger than the MTU, and no super-frame
+	NoPeersYet                // nobody has told the switch of any peers yet: it has just been started
 
 	// Out: from the TAP to the underlay.
 
@@ -59,6 +60,7 @@ var reasonNames = [NumReasons]string{
 	BadOffload:          "bad-offload",
 	BadChecksum:         "bad-checksum",
 	TooBig:              "too-big",
+	NoPeersYet:          "no-peers-yet",
 	Broadcast:           "broadcast",
 	UnknownMAC:          "unknown-mac",
 	OwnSubnet:           "own-subnet",

@@ -72,11 +72,11 @@ func (r *reporter) report() {
 
 // changes lists the reasons that grew, as in "in/not-a-peer+3". What a host's
 // own kernel sends as a matter of course (IPv6 discovery, multicast) is not
-// news, and neither are a peer's probes.
+// news, and neither are a peer's probes, and what comes while we start.
 func changes(direction string, now, before *Direction) []string {
 	var lines []string
 	for r := range NumReasons {
-		if direction == "out" && (r == IPv6 || r == NotIP || r == Broadcast) || r == Probe {
+		if direction == "out" && (r == IPv6 || r == NotIP || r == Broadcast) || r == Probe || r == NoPeersYet {
 			continue
 		}
 		if n := now.Drops[r] - before.Drops[r]; n > 0 {

@@ -24,7 +24,7 @@ type Config struct {
 	MAC       ether.MAC    // our VTEP MAC, the TAP's: what peers address their frames to
 	RouterMAC ether.MAC    // the MAC of the gateway that the host's aggregate route points to
 	Subnet    netip.Prefix // our own overlay subnet
-	MTU       int          // of the TAP: the largest inner IP packet
+	MTU       int          // of the TAP: the largest inner IP packet; SetMTU changes it
 	GBP       bool         // accept the bits of Group Based Policy in received headers
 	Lanes     []Lane       // one or more
 	Uplink    Uplink       // nil: super-frames are cut here
@@ -39,6 +39,7 @@ type Switch struct {
 	header  vxlan.Header
 	buffers *buffer.Pool // of the memory that frames are read into
 	table   atomic.Pointer[table]
+	mtu     atomic.Pointer[mtus]
 	lanes   []laneLedgers // of Config.Lanes, in their order
 	pulses  []pulse       // of the same
 	// stranger is the last sender that was no peer, for the log.
@@ -48,8 +49,8 @@ type Switch struct {
 // laneLedgers are the counters of one lane.
 type laneLedgers struct{ out, in ledger }
 
-// New checks c and returns a switch without peers that does nothing before
-// Run.
+// New checks c and returns a switch that does nothing before Run. Until
+// SetPeers tells it of its peers, frames count as NoPeersYet.
 func New(c Config) (*Switch, error) {
 	buffers := buffer.NewPool(headroom, batchBytes)
 	buf := buffers.Get()
@@ -64,15 +65,16 @@ func New(c Config) (*Switch, error) {
 		return nil, fmt.Errorf("VTEP MAC %s and router MAC %s must be unicast", c.MAC, c.RouterMAC)
 	case !c.Subnet.Addr().Is4():
 		return nil, fmt.Errorf("own subnet %s: only IPv4 overlays are there so far", c.Subnet)
-	case c.MTU < 68 || c.MTU > 65535:
-		return nil, fmt.Errorf("MTU %d is not between 68 and 65535", c.MTU)
+	}
+	if err := checkMTU(c.MTU); err != nil {
+		return nil, err
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Switch{Config: c, header: header, buffers: buffers, lanes: make([]laneLedgers, len(c.Lanes)), pulses: make([]pulse, len(c.Lanes))}
-	s.SetPeers(nil)
-	return s, nil
+	s.table.Store(&table{})
+	return s, s.SetMTU(c.MTU)
 }
 
 // SetPeers replaces the forwarding table. The loops take it up with their next

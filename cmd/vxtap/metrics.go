@@ -166,7 +166,9 @@ func occurs(r tunnel.Reason, direction string) bool {
 }
 
 // checked reports whether r is the reason of a check that can be set to log.
-func checked(r tunnel.Reason) bool { return r == tunnel.NotAPeer || r == tunnel.ForeignSource }
+func checked(r tunnel.Reason) bool {
+	return r == tunnel.NotAPeer || r == tunnel.ForeignSource || r == tunnel.NoPeersYet
+}
 
 func oneIf(b bool) float64 {
 	if b {
