@@ -203,7 +203,9 @@ func newWorld6(t *testing.T) world {
 		"; ip -6 route add 2001:db8:9::/48 via " + outsideAddr6 + " dev eth0; ip addr add 2001:db8:7::1/128 dev lo nodad")
 	w.container.run("ip -6 route add default via fd00:5:0:1::1")
 	// As in the tunnel, nobody is asked for the address of a neighbour.
-	mac := func(s space, device string) string { return strings.TrimSpace(s.run("ip -br link show dev " + device + " | awk '{ print $3 }'")) }
+	mac := func(s space, device string) string {
+		return strings.TrimSpace(s.run("ip -br link show dev " + device + " | awk '{ print $3 }'"))
+	}
 	w.elsewhere.run("ip -6 route add default via fe80::1 dev eth0; ip neigh add fe80::1 dev eth0 lladdr " + mac(w.host, "flannel-v6.1"))
 	w.host.run("ip neigh add " + elsewhereAddr6 + " dev flannel-v6.1 lladdr " + mac(w.elsewhere, "eth0"))
 	w.outside.run("ip addr add " + excludedAddr6 + "/128 dev lo nodad; ip -6 route add fd00:5::/48 via " + hostAddr6)
