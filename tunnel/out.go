@@ -161,7 +161,10 @@ func (l *outLoop) route(b []byte, h virtio.Header) Reason {
 	case l.Subnet.Contains(dst):
 		return OwnSubnet
 	default:
-		return NoPeer
+		// Somebody's own route by way of a peer, as a kernel device would take it.
+		if p = l.table.stations[v.DstMAC()]; p == nil {
+			return NoPeer
+		}
 	}
 	if !h.IsGSO() && v.End-v.L3 > l.MTU {
 		return TooBig
@@ -185,6 +188,8 @@ func (l *outLoop) classify(v *packet.View) Reason {
 		return keep
 	case dst.IsMulticast():
 		return Broadcast
+	case l.table.stations.has(dst):
+		return keep
 	}
 	return UnknownMAC
 }

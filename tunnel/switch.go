@@ -25,6 +25,7 @@ type Config struct {
 	RouterMAC ether.MAC    // the MAC of the gateway that the host's aggregate route points to
 	Subnet    netip.Prefix // our own overlay subnet; its IP version is the switch's, inside and outside
 	MTU       int          // of the TAP: the largest inner IP packet
+	PeerMACs  bool         // frames to the MAC of a peer's VTEP are routed too: the kernel knows peers one by one
 	GBP       bool         // accept the bits of Group Based Policy in received headers
 	Lanes     []Lane       // one or more
 	Uplink    Uplink       // nil: super-frames are cut here; always so with an IPv6 Subnet
@@ -83,6 +84,9 @@ func New(c Config) (*Switch, error) {
 // it. Of two peers with one subnet the later wins.
 func (s *Switch) SetPeers(peers []Peer) {
 	t := newTable(peers, s.table.Load())
+	if s.PeerMACs {
+		t.stations = newStations(t.peers)
+	}
 	if s.Uplink != nil {
 		t.addUplink(s.Uplink, s.header, s.buffers)
 	}

@@ -18,6 +18,8 @@ type table struct {
 	routes bart.Fast[*peer] // by overlay subnet, longest prefix first
 	vteps  map[netip.Addr]bool
 	peers  []*peer // in the order they were given
+
+	stations stations // with Config.PeerMACs
 }
 
 // peer is one peer of a table. The traffic outlives the table.
