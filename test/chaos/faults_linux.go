@@ -17,11 +17,11 @@ import (
 // How long a client needs to notice, after a fault, what etcd has told: beside
 // what docs/reliability.md says of it.
 const (
-	afterElection = 4 * time.Second  // a leader is gone, and another one is not yet there
+	afterElection = 3 * time.Second  // a leader is gone, and another one is not yet there
 	afterSilence  = 16 * time.Second // a connection that says nothing is found to be dead
-	afterStart    = 5 * time.Second
-	afterPause    = 2 * time.Second
-	afterCut      = 6 * time.Second
+	afterStart    = 3 * time.Second
+	afterPause    = 1 * time.Second
+	afterCut      = 4 * time.Second
 )
 
 // do does a fault, waits, and undoes it. A fault that cannot be done since
