@@ -20,6 +20,9 @@ type table struct {
 	peers  []*peer // in the order they were given
 
 	stations stations // with Config.PeerMACs
+	// told is false before the first SetPeers: that nobody is a peer is no
+	// fault of a sender's then.
+	told bool
 }
 
 // peer is one peer of a table. The traffic outlives the table.
@@ -41,7 +44,7 @@ type traffic struct {
 // newTable builds the table for peers. What old, which may be nil, has too is
 // taken over, counts included: of ten thousand peers one changes at a time.
 func newTable(peers []Peer, old *table) *table {
-	t := &table{peers: make([]*peer, len(peers))}
+	t := &table{told: true, peers: make([]*peer, len(peers))}
 	near := nearby{old: old}
 	for i, p := range peers {
 		if t.peers[i] = near.find(p); t.peers[i] == nil {

@@ -58,6 +58,8 @@ type segment struct {
 //
 //   - what can be refused without asking anybody comes before the lease, so
 //     that a host that cannot take part takes no subnet;
+//   - a kernel device that is to be replaced forwards until all is known that has
+//     to be asked for, so that it is missed for a moment only;
 //   - the subnet file comes last, since whoever waits for it starts containers
 //     as soon as it is there.
 //
@@ -83,6 +85,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		s.each((*side).check),
 		s.checkAdmin,
 		s.chooseMAC,
+		s.each((*side).takeOver),
 		s.each((*side).openUnderlay),
 		s.each((*side).openTAP),
 		s.each((*side).openUplink),
@@ -94,7 +97,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		s.writeSubnetFile,
 	} {
 		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, s.abandon(ctx))
+			return nil, errors.Join(s.afterTakeover(err), s.abandon(ctx))
 		}
 	}
 	return s, nil
@@ -137,7 +140,7 @@ func (s *side) check(context.Context) error {
 				"choose another interface with -iface, or another Network", a, s.network())
 		}
 	}
-	return host.CheckFree(s.device, b.Port, up.Addr)
+	return s.checkFree()
 }
 
 // chooseMAC takes the MAC that our lease names already: peers keep sending to
@@ -158,6 +161,9 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 	s.ipv4.mac = own.Attrs.MAC
 	if !held {
 		s.ipv4.mac = s.d.before.Attrs.MAC
+		if s.ipv4.kernel != nil {
+			s.ipv4.mac = s.ipv4.kernel.MAC
+		}
 	}
 	if s.ipv4.mac.IsZero() || s.ipv4.mac.IsMulticast() {
 		s.ipv4.mac = ether.RandomMAC()
@@ -191,6 +197,9 @@ func (s *segment) status(now time.Time) Status {
 func (s *segment) acquire(ctx context.Context) error {
 	if s.known != nil {
 		return nil // hold asks, as soon as there is somebody to ask
+	}
+	if s.tookOver() {
+		return nil // takeOver did
 	}
 	previous, err := lease.ReadSubnetEnv(s.d.subnetFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -341,6 +350,7 @@ func (s *segment) publish(all lease.Snapshot) {
 	}
 	s.first.Do(func() {
 		s.d.ready()
+		s.tellOfTakeover()
 		s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.ipv4.mac,
 			"mtu", s.ipv4.mtu, "peers", len(now.Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
 	})
