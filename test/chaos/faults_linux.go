@@ -71,7 +71,13 @@ func (r *run) hitMember(f fault) (func() error, error) {
 		return m.Heal, m.Part()
 	case memberKilled:
 		return m.Start, m.End(syscall.SIGKILL)
+	default:
+		return r.killMajority(m)
 	}
+}
+
+// killMajority kills all members but one.
+func (r *run) killMajority(m *field.Member) (func() error, error) {
 	r.forAll(r.judge.block)
 	var errs []error
 	for _, other := range r.field.Members {
@@ -127,8 +133,9 @@ func (r *run) hitDaemon(ctx context.Context, f fault) (func() error, error) {
 			r.locked(func() { r.judge.unblock(h, time.Now(), afterCut) })
 			return err
 		}, host.CutOff()
+	default:
+		return r.wish(ctx, f)
 	}
-	return r.wish(ctx, f)
 }
 
 func (r *run) stop(h int, s syscall.Signal) error {

@@ -46,10 +46,10 @@ func leave() int {
 		err = f.AddMembers(1)
 	}
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return 1
 	}
-	fmt.Println("ready")
+	fmt.Fprintln(os.Stdout, "ready")
 	for {
 		time.Sleep(time.Hour)
 	}
