@@ -17,11 +17,14 @@ import (
 // How long a client needs to notice, after a fault, what etcd has told: beside
 // what docs/reliability.md says of it.
 const (
-	afterElection = 3 * time.Second  // a leader is gone, and another one is not yet there
-	afterSilence  = 16 * time.Second // a connection that says nothing is found to be dead
-	afterStart    = 3 * time.Second
-	afterPause    = 1 * time.Second
-	afterCut      = 4 * time.Second
+	afterElection = 3 * time.Second // a leader is gone, and another one is not yet there
+	// etcd ends the watches of a member that has lost its leader when it has
+	// missed it for three times the time of an election, which is a second.
+	afterParting = 6 * time.Second
+	afterSilence = 16 * time.Second // a connection that says nothing is found to be dead
+	afterStart   = 3 * time.Second
+	afterPause   = 1 * time.Second
+	afterCut     = 4 * time.Second
 )
 
 // do does a fault, waits, and undoes it. A fault that cannot be done since
@@ -108,8 +111,11 @@ func (r *run) troubleMember(m *field.Member, k kind) {
 	}
 	r.forAll(func(h int) {
 		allowance := afterElection
-		if k == memberSilenced && talks[h] {
+		switch {
+		case k == memberSilenced && talks[h]:
 			allowance = afterSilence
+		case k == memberParted && talks[h]:
+			allowance = afterParting
 		}
 		r.judge.trouble(h, now, allowance)
 	})
