@@ -23,6 +23,7 @@ type inLoop struct {
 	Lane
 	ledger *ledger
 	table  *table
+	mtu    int
 	count  Direction
 
 	datagrams [receiveBatch]Datagram
@@ -66,7 +67,7 @@ func (l *inLoop) batch(wait bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	l.table = l.Switch.table.Load()
+	l.table, l.mtu = l.Switch.table.Load(), l.Switch.mtu.Load().in
 	l.adapt()
 	for i := range n {
 		l.datagram(&l.datagrams[i], i > 0 && l.datagrams[i].From == l.datagrams[i-1].From)
@@ -129,10 +130,13 @@ func (l *inLoop) accept(d *Datagram, b []byte, gsoSize int) Reason {
 	if r := l.checkFrame(v); r != keep {
 		return r
 	}
+	if r := l.family.scope(v.Src(), v.Dst()); r != keep {
+		return r
+	}
 	src := l.table.lookup(v.Src())
 	if (src == nil || src.VTEP != d.From) && l.Checks.InnerSource != Off {
-		if l.Checks.InnerSource.refuses(ForeignSource, &l.count) {
-			return ForeignSource
+		if why := l.unlessTold(ForeignSource); l.Checks.InnerSource.refuses(why, &l.count) {
+			return why
 		}
 	}
 	// What is for another peer would go straight back into the tunnel, and
@@ -143,7 +147,7 @@ func (l *inLoop) accept(d *Datagram, b []byte, gsoSize int) Reason {
 	if r := decapECN(v, d.TOS); r != keep {
 		return r
 	}
-	h, fault := gso.Describe(v, gsoSize, l.MTU)
+	h, fault := gso.Describe(v, gsoSize, l.mtu)
 	switch fault {
 	case gso.None:
 	case gso.TooBig:
@@ -175,14 +179,24 @@ func (l *inLoop) checkOuter(d *Datagram, b []byte) Reason {
 	case l.Checks.Source == Off || l.known:
 		return keep
 	}
-	if d.From.Is4() {
-		a := d.From.As4()
-		l.stranger.Store(binary.BigEndian.Uint32(a[:]))
+	why := l.unlessTold(NotAPeer)
+	if why == NotAPeer {
+		l.stranger.note(d.From)
 	}
-	if l.Checks.Source.refuses(NotAPeer, &l.count) {
-		return NotAPeer
+	if l.Checks.Source.refuses(why, &l.count) {
+		return why
 	}
 	return keep
+}
+
+// unlessTold returns r, which says that a sender is not who it should be, or
+// that nobody has told the switch yet who that is: peers go on sending while a
+// host is started again, and each start must not look like a forgery.
+func (l *inLoop) unlessTold(r Reason) Reason {
+	if l.table.told {
+		return r
+	}
+	return NoPeersYet
 }
 
 // checkFrame checks the Ethernet header, as a station and as a router would.
@@ -194,12 +208,8 @@ func (l *inLoop) checkFrame(v *packet.View) Reason {
 		return BadSourceMAC
 	case v.Tagged:
 		return VLANTagged
-	case v.EtherType == ether.TypeIPv6:
-		return IPv6
-	case v.EtherType != ether.TypeIPv4:
-		return NotIP
 	}
-	return keep
+	return l.family.refuses(v.EtherType)
 }
 
 // decapECN combines the outer ECN field with the inner one (RFC 6040, figure

@@ -126,7 +126,7 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 	}
 	own, err := s.d.registry.Acquire(ctx, config, lease.Request{
 		PublicIP: s.d.vtep,
-		MAC:      s.mac,
+		MAC:      s.ipv4.mac,
 		Previous: before.Subnet,
 	})
 	if err != nil {

@@ -30,7 +30,7 @@ func knowing(t *testing.T, store *leasetest.Store, log *bytes.Buffer, config str
 		if err != nil {
 			t.Fatal(err)
 		}
-		own, err := s.d.registry.Acquire(t.Context(), at.config, lease.Request{PublicIP: s.d.vtep, MAC: s.mac})
+		own, err := s.d.registry.Acquire(t.Context(), at.config, lease.Request{PublicIP: s.d.vtep, MAC: s.ipv4.mac})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -75,12 +75,12 @@ func parseNetwork(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// rulesPlan is what rules the segment wants.
-func (s *segment) rulesPlan() rules.Plan {
+// rulesPlan is what rules the side wants.
+func (s *side) rulesPlan() rules.Plan {
 	return rules.Plan{
 		Kind:       s.rulesKind,
-		Network:    s.config.Network,
-		Subnet:     s.own.Load().Subnet,
+		Network:    s.network(),
+		Subnet:     s.subnet(),
 		Previous:   s.previous,
 		Masquerade: s.d.rules.ipMasq,
 		Random:     s.randomPorts,
@@ -105,8 +105,18 @@ func (s *segment) setRules(ctx context.Context) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Debug("the subnet file does not say what rules there were before", "error", err)
 	}
-	s.previous = env.Network
+	s.ipv4.previous = env.Network
 	s.randomPorts = s.d.rules.ipMasq && s.d.rules.random && rules.RandomFully(ctx, s.rulesKind)
+	for _, one := range s.sides {
+		if err := one.setRules(ctx, why); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setRules sets the side's, of the kind that was chosen for the reason why.
+func (s *side) setRules(ctx context.Context, why string) error {
 	p := s.rulesPlan()
 	changed, err := rules.Apply(ctx, p)
 	if err == nil {
@@ -131,7 +141,7 @@ func (s *segment) setRules(ctx context.Context) error {
 // Changes of nftables, iptables' newer kind included, come by s.rulesNews; the
 // older kind is looked at all so often.
 func (s *segment) watchRules(ctx context.Context) {
-	if !s.rulesPlan().Wanted() {
+	if !slices.ContainsFunc(s.sides, func(one *side) bool { return one.rulesPlan().Wanted() }) {
 		return
 	}
 	every := lookEvery
@@ -140,9 +150,14 @@ func (s *segment) watchRules(ctx context.Context) {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	w := &ruleWatch{segment: s, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
+	watches := make([]*ruleWatch, len(s.sides))
+	for i, one := range s.sides {
+		watches[i] = &ruleWatch{side: one, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
+	}
 	for {
-		w.look(ctx)
+		for _, w := range watches {
+			w.look(ctx)
+		}
 		if pause(ctx, rulesAtMost) != nil {
 			return
 		}
@@ -157,7 +172,7 @@ func (s *segment) watchRules(ctx context.Context) {
 
 // ruleWatch looks at the rules and remembers what it has said.
 type ruleWatch struct {
-	*segment
+	*side
 	say    *rate.Limiter
 	failed string
 }
@@ -196,9 +211,12 @@ func (w *ruleWatch) lookForDrops(p rules.Plan) {
 
 // warnings are those of the host, and of its rules.
 func (s *segment) warnings() []string {
-	all := hostWarnings(sysctls, s.device)
-	if d := s.dropping.Load(); d != nil {
-		all = append(all, *d...)
+	var all []string
+	for _, one := range s.sides {
+		all = append(all, hostWarnings(sysctls, one.device)...)
+		if d := one.dropping.Load(); d != nil {
+			all = append(all, *d...)
+		}
 	}
-	return all
+	return append([]string{}, all...) // [] in JSON
 }

@@ -52,7 +52,10 @@ const (
 	// loginTimeout bounds the login, which is part of the first call.
 	loginTimeout = 4 * time.Second
 	// firstTimeout is for calls before etcd ever answered: somebody is
-	// watching a start, and wants to know early what is wrong.
+	// watching a start, and wants to know early what is wrong. Later, calls
+	// start with it too, and each that was in vain doubles it for the next:
+	// the next one goes to another member, which may be well, and a line that is
+	// only slow gets its time.
 	firstTimeout = 2 * time.Second
 
 	// A dead peer is noticed after pingEvery + pingTimeout. gRPC allows no
@@ -78,7 +81,8 @@ type Store struct {
 	client *session      // made by the first call; guarded by turn
 	follow sync.WaitGroup
 
-	reached atomic.Bool // etcd has answered at least once
+	reached atomic.Bool  // etcd has answered at least once
+	vain    atomic.Int32 // calls in a row that have got no answer in time
 	probed  diagnosis
 }
 
@@ -229,14 +233,25 @@ func (s *Store) newSession(ctx context.Context) (*session, error) {
 
 // call runs f against etcd within limit and explains its error.
 func (s *Store) call(ctx context.Context, limit time.Duration, f func(context.Context, *clientv3.Client) error) error {
-	if s.user == "" && !s.reached.Load() {
+	switch {
+	case s.reached.Load():
+		limit = min(limit, firstTimeout<<min(s.vain.Load(), 3))
+	case s.user == "":
 		limit = min(limit, firstTimeout)
 	}
-	timed, cancel := context.WithTimeout(ctx, limit)
+	// A member that is cut off from the others would keep a call waiting for as
+	// long as it lasts; this way it says at once that it has no leader.
+	timed, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), limit)
 	defer cancel()
 	c, err := s.connect(timed)
 	if err == nil {
 		err = f(timed, c.Client)
+	}
+	late := errors.Is(timed.Err(), context.DeadlineExceeded)
+	if late && ctx.Err() == nil {
+		s.vain.Add(1)
+	} else if ctx.Err() == nil {
+		s.vain.Store(0)
 	}
 	if err == nil {
 		s.reached.Store(true)

@@ -6,7 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -20,11 +20,14 @@ import (
 type receiver struct {
 	fd   int
 	gro  bool
+	six  bool
 	poll *poll.Poller // for a Receive that waits
+	// missed is what overflows counted of sockets that were behind fd before.
+	missed atomic.Uint64
 
 	hdrs    [receiveSlots]mmsghdr
 	iovs    [receiveSlots]unix.Iovec
-	names   [receiveSlots]unix.RawSockaddrInet4
+	names   [receiveSlots]sockaddr
 	control [receiveSlots]control
 	slots   [receiveSlots][]byte
 }
@@ -49,17 +52,13 @@ type control struct {
 }
 
 func (r *receiver) open(c Config, share sharing) (err error) {
-	if r.fd, err = udpSocket(c.Local, share); err != nil {
+	r.six = c.Local.Addr().Is6()
+	if r.fd, r.gro, err = receiveSocket(c, share); err != nil {
 		return err
 	}
 	if r.poll, err = poll.New(r.fd); err != nil {
 		return err
 	}
-	growBuffer(r.fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, bufferSize)
-	if err := unix.SetsockoptInt(r.fd, unix.IPPROTO_IP, unix.IP_RECVTOS, 1); err != nil {
-		return fmt.Errorf("ask for TOS: %w", err)
-	}
-	r.gro = c.GRO && unix.SetsockoptInt(r.fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
 	memory := make([]byte, receiveSlots*slotStride)
 	for i := range r.hdrs {
 		r.slots[i] = memory[i*slotStride:][:maxDatagram]
@@ -68,10 +67,28 @@ func (r *receiver) open(c Config, share sharing) (err error) {
 		h := &r.hdrs[i].hdr
 		h.Iov = &r.iovs[i]
 		h.SetIovlen(1)
-		h.Name = (*byte)(unsafe.Pointer(&r.names[i]))
+		h.Name = r.names[i].pointer()
 		h.Control = &r.control[i].bytes[0]
 	}
 	return nil
+}
+
+// receiveSocket opens a socket on the VXLAN port, and says whether the kernel
+// joins what it receives. The descriptor is -1 after an error.
+func receiveSocket(c Config, share sharing) (fd int, gro bool, err error) {
+	if fd, err = udpSocket(c.Local, share); err != nil {
+		return -1, false, err
+	}
+	growBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, bufferSize)
+	level, option := unix.IPPROTO_IP, unix.IP_RECVTOS
+	if c.Local.Addr().Is6() {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS
+	}
+	if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
+		unix.Close(fd)
+		return -1, false, fmt.Errorf("ask for TOS: %w", err)
+	}
+	return fd, c.GRO && unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil, nil
 }
 
 // close undoes open, as far as it came.
@@ -101,7 +118,7 @@ func (r *receiver) Receive(datagrams []tunnel.Datagram, wait bool) (int, error) 
 	n := min(len(datagrams), receiveSlots)
 	for {
 		for i := range n {
-			r.hdrs[i].hdr.Namelen = unix.SizeofSockaddrInet4
+			r.hdrs[i].hdr.Namelen = sockaddrLen
 			r.hdrs[i].hdr.SetControllen(controlLen)
 		}
 		got, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.hdrs)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
@@ -129,7 +146,7 @@ func (r *receiver) describe(d *tunnel.Datagram, i int) {
 	h := &r.hdrs[i]
 	*d = tunnel.Datagram{
 		Data: r.slots[i][:min(int(h.len), maxDatagram)],
-		From: netip.AddrFrom4(r.names[i].Addr),
+		From: r.names[i].addr(r.six),
 	}
 	readControl(d, r.control[i].bytes[:min(int(h.hdr.Controllen), controlLen)])
 }
@@ -147,13 +164,18 @@ func readControl(d *tunnel.Datagram, rest []byte) {
 			d.GSOSize = int(binary.NativeEndian.Uint32(rest[data:]))
 		case c.Level == unix.IPPROTO_IP && c.Type == unix.IP_TOS && length > data:
 			d.TOS = rest[data]
+		case c.Level == unix.IPPROTO_IPV6 && c.Type == unix.IPV6_TCLASS && length >= data+4:
+			d.TOS = uint8(binary.NativeEndian.Uint32(rest[data:]))
 		}
 		rest = rest[min(unix.CmsgSpace(length-data), len(rest)):]
 	}
 }
 
-// overflows implements Lane, from the socket's own count.
-func (r *receiver) overflows() uint64 {
+// overflows implements Lane.
+func (r *receiver) overflows() uint64 { return r.missed.Load() + uint64(r.dropped()) }
+
+// dropped is the socket's own count.
+func (r *receiver) dropped() uint32 {
 	var info [9]uint32 // SK_MEMINFO_VARS; SK_MEMINFO_DROPS is the last
 	size := uint32(unsafe.Sizeof(info))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(r.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
@@ -161,5 +183,5 @@ func (r *receiver) overflows() uint64 {
 	if errno != 0 {
 		return 0
 	}
-	return uint64(info[8])
+	return info[8]
 }
