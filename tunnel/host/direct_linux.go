@@ -70,6 +70,9 @@ func RemoveDirectRoutes() (removed []string, err error) {
 			return netlink.RouteListFiltered(family, &netlink.Route{Type: unix.RTN_UNICAST, Protocol: routeProtocol},
 				netlink.RT_FILTER_TYPE|netlink.RT_FILTER_PROTOCOL)
 		})
+		if err != nil && family == netlink.FAMILY_V6 {
+			continue // a host without IPv6 has none
+		}
 		if err != nil {
 			return removed, fmt.Errorf("list routes: %w", err)
 		}

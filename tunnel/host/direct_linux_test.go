@@ -210,8 +210,8 @@ func TestDirectRouteRefused(t *testing.T) {
 		var routes Routes
 		report := sync(t, &routes, p)
 		onlyDirect(t, "refused", report)
-		if len(report.Notes) != 1 || !strings.Contains(report.Notes[0], "no direct route to 10.5.3.0/24 via 192.168.10.3 is to be had") {
-			t.Errorf("notes %q", report.Notes)
+		if len(report.Refused) != 1 || !strings.Contains(report.Refused[0], "no direct route to 10.5.3.0/24 via 192.168.10.3 is to be had") {
+			t.Errorf("refused %q", report.Refused)
 		}
 		expect(t, "refused", sorted(tunnelled(3)), overlay(t, link))
 	})
