@@ -75,7 +75,7 @@ func cleanupCommand(c *cli.Context, env []string) error {
 		theirs = subnet.Subnet
 	}
 	note(host.RemoveBlackholes(theirs))
-	note(host.RemoveDirectRoutes())
+	note(host.RemoveDirectRoutes(netip.Prefix{}))
 	note(removeSockets(value("run-dir")))
 	if err := errors.Join(errs...); err != nil {
 		return err

@@ -41,6 +41,17 @@ func (s *segment) perPeer() bool { return s.d.routeMode == routePerPeer }
 // the tunnel. It is looked at whenever something changes.
 func (s *segment) directRouting() bool { return s.config.Backend.DirectRouting }
 
+// tellRoutes has the kernel's entries for single peers follow: other peers, or
+// another directRouting.
+func (s *segment) tellRoutes() {
+	for _, one := range s.sides {
+		select {
+		case one.routes.peersNews <- struct{}{}:
+		default: // it is told already
+		}
+	}
+}
+
 // routePlan is which peers the kernel is to know one by one.
 func (s *side) routePlan() host.RoutePlan {
 	p := host.RoutePlan{

@@ -252,7 +252,12 @@ func routerMAC(device ether.MAC) ether.MAC {
 }
 
 func (s *side) setUpHost(context.Context) error {
-	_, err := host.Apply(s.plan(s.log))
+	if _, err := host.Apply(s.plan(s.log)); err != nil {
+		return err
+	}
+	// The subnet may have been a peer's when the daemon ran last. A route to that
+	// peer would go before the bridge's own.
+	_, err := host.RemoveDirectRoutes(s.subnet())
 	return err
 }
 
@@ -339,12 +344,7 @@ func (s *segment) publish(all lease.Snapshot) {
 	case s.news <- struct{}{}:
 	default: // report is told already, and will take all there is
 	}
-	for _, one := range s.sides {
-		select {
-		case one.routes.peersNews <- struct{}{}:
-		default: // the same
-		}
-	}
+	s.tellRoutes()
 	if !s.perPeer() {
 		s.first.Do(s.forwards)
 	}

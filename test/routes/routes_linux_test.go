@@ -230,10 +230,16 @@ func testDirectEnds(t *testing.T, b *bed.Bed) {
 			t.Fatal(err)
 		}
 		pings(t, one, two)
+		own := b.Host(1).Subnet.String()
+		bed.Run(t, h1, "sh", "-ec", "ip route del "+own+"; ip route add "+own+" via "+b.Host(2).VTEP.String()+" proto 84; ip route append "+own+" dev cni0")
 		if err := b.StartHost(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
+		if got := bed.Run(t, h1, "ip", "route", "show", own, "proto", "84"); got != "" {
+			t.Errorf("its own subnet goes to a peer: %s", got)
+		}
 		bed.Eventually(t, 2*time.Second, func() error { return isDirectTo(t, b, 1, 2) })
+		bed.Eventually(t, 2*time.Second, func() error { return reaches(t, two, one) })
 	})
 
 	t.Run("switched off it leaves nothing", func(t *testing.T) {

@@ -170,7 +170,10 @@ func TestDirectRoutesOfAnEarlierRun(t *testing.T) {
 		expect(t, "a run without", others, overlay(t, link))
 
 		sync(t, &r, p)
-		removed, err := RemoveDirectRoutes()
+		if removed, err := RemoveDirectRoutes(netip.MustParsePrefix("10.5.128.0/17")); err != nil || len(removed) != 0 {
+			t.Errorf("of a part without any: removed %v, %v", removed, err)
+		}
+		removed, err := RemoveDirectRoutes(netip.Prefix{})
 		must(t, err)
 		expect(t, "removed", sorted([]string{"route 10.5.4.0/24 via 192.168.9.4", "route 10.5.5.0/24 via 192.168.9.5", "route 10.7.1.0/24 via 192.168.9.200"}), sorted(removed))
 		expect(t, "after cleanup", sorted(others[:2]), overlay(t, link))
