@@ -44,6 +44,8 @@ type segment struct {
 	news  chan struct{} // tells report that view has changed
 	first sync.Once     // forwards
 	unset atomic.Int32  // sides whose peers the kernel has not been told of
+	// takenBy is who was last told to have our subnet. Only publish uses it.
+	takenBy netip.Addr
 	memory
 
 	rulesKind   rules.Kind
@@ -57,6 +59,8 @@ type segment struct {
 //
 //   - what can be refused without asking anybody comes before the lease, so
 //     that a host that cannot take part takes no subnet;
+//   - a kernel device that is to be replaced forwards until all is known that has
+//     to be asked for, so that it is missed for a moment only;
 //   - the subnet file comes last, since whoever waits for it starts containers
 //     as soon as it is there.
 //
@@ -83,6 +87,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		s.each((*side).check),
 		s.checkAdmin,
 		s.chooseMAC,
+		s.each((*side).takeOver),
 		s.each((*side).openUnderlay),
 		s.each((*side).openTAP),
 		s.each((*side).openUplink),
@@ -94,7 +99,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		s.writeSubnetFile,
 	} {
 		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, s.abandon(ctx))
+			return nil, errors.Join(s.afterTakeover(err), s.abandon(ctx))
 		}
 	}
 	return s, nil
@@ -134,7 +139,7 @@ func (s *side) check(context.Context) error {
 				"choose another interface with -iface, or another Network", a, s.network())
 		}
 	}
-	return host.CheckFree(s.device, b.Port, up.Addr)
+	return s.checkFree()
 }
 
 // chooseMAC takes the MAC that our lease names already: peers keep sending to
@@ -155,6 +160,9 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 	s.ipv4.mac = own.Attrs.MAC
 	if !held {
 		s.ipv4.mac = s.d.before.Attrs.MAC
+		if s.ipv4.kernel != nil {
+			s.ipv4.mac = s.ipv4.kernel.MAC
+		}
 	}
 	if s.ipv4.mac.IsZero() || s.ipv4.mac.IsMulticast() {
 		s.ipv4.mac = ether.RandomMAC()
@@ -188,6 +196,9 @@ func (s *segment) status(now time.Time) Status {
 func (s *segment) acquire(ctx context.Context) error {
 	if s.known != nil {
 		return nil // hold asks, as soon as there is somebody to ask
+	}
+	if s.tookOver() {
+		return nil // takeOver did
 	}
 	previous, err := lease.ReadSubnetEnv(s.d.subnetFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -338,6 +349,7 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 // kernel knows peers one by one it has to be told first.
 func (s *segment) publish(all lease.Snapshot) {
 	now := all.Select(s.config, *s.own.Load())
+	s.give(&now, all)
 	s.ipv4.sw.SetPeers(peersOf(now))
 	s.view.Store(&now)
 	select {
@@ -360,6 +372,7 @@ func (s *segment) routesAreSet() {
 // forwards says that frames have somewhere to go.
 func (s *segment) forwards() {
 	s.d.ready()
+	s.tellOfTakeover()
 	s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.ipv4.mac,
 		"mtu", s.ipv4.mtu, "peers", len(s.view.Load().Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
 }

@@ -101,3 +101,10 @@ type Plan struct {
 	Blackhole netip.Prefix // this host's subnet, where what has no other way is to be dropped; zero: it is not
 	Log       *slog.Logger // nil discards
 }
+
+// KernelVXLAN is a vxlan device of the kernel's, as flanneld leaves it.
+type KernelVXLAN struct {
+	Name  string
+	MAC   ether.MAC
+	index int // two devices of one name are not the same
+}

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+
+	"vxtap/encap/vxlan"
 )
 
 func unsupported() error {
@@ -55,6 +57,14 @@ func RemoveDirectRoutes(netip.Prefix) (removed []string, err error) { return nil
 
 // RemoveKernelVXLAN reports that this platform is not supported yet.
 func RemoveKernelVXLAN() (removed []string, err error) { return nil, unsupported() }
+
+// FindKernelVXLAN reports that this platform is not supported yet.
+func FindKernelVXLAN(string, vxlan.VNI, netip.AddrPort) (KernelVXLAN, bool, error) {
+	return KernelVXLAN{}, false, unsupported()
+}
+
+// Remove reports that this platform is not supported yet.
+func (KernelVXLAN) Remove() error { return unsupported() }
 
 // ProcessNamed finds none.
 func ProcessNamed(string) (process string, ok bool) { return "", false }

@@ -289,7 +289,9 @@ func TestFindUplink6(t *testing.T) {
 		{"on the way to an IPv6 address", Choice{CanReach: ip("fd00:1::77")}, "in0 10.1.0.1 fd00:1::1"},
 	}
 	inNamespace(t, func() {
-		quiet := func(name string) { must(t, os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/addr_gen_mode", []byte("1"), 0)) }
+		quiet := func(name string) {
+			must(t, os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/addr_gen_mode", []byte("1"), 0))
+		}
 		quiet("default") // no link-local addresses that nobody asked for
 		in := addInterface(t, "in0", "10.1.0.1/24")
 		out := addInterface(t, "out0", "192.0.2.1/24")
