@@ -66,14 +66,15 @@ func (k *kernel) removeStale(have *present, set map[netip.Prefix]entry) error {
 // all where that is zero, that Routes has set, in this run or an earlier one. It
 // returns what it removed.
 func RemoveDirectRoutes(part netip.Prefix) (removed []string, err error) {
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+	families := []int{netlink.FAMILY_V4}
+	if CheckIPv6() == nil {
+		families = append(families, netlink.FAMILY_V6)
+	}
+	for _, family := range families {
 		all, err := dump(func() ([]netlink.Route, error) {
 			return netlink.RouteListFiltered(family, &netlink.Route{Type: unix.RTN_UNICAST, Protocol: routeProtocol},
 				netlink.RT_FILTER_TYPE|netlink.RT_FILTER_PROTOCOL)
 		})
-		if err != nil && family == netlink.FAMILY_V6 {
-			continue // a host without IPv6 has none
-		}
 		if err != nil {
 			return removed, fmt.Errorf("list routes: %w", err)
 		}

@@ -184,9 +184,9 @@ func openKernel(device string, perPeer bool, of netip.Addr) (*kernel, error) {
 		h.Close()
 		return nil, fmt.Errorf("look for device %s: %w", device, err)
 	}
-	k := &kernel{h: h, family: netlink.FAMILY_V4, device: link.Attrs().Index, perPeer: perPeer, links: make(map[netip.Addr]int), plain: make(map[int]bool)}
-	if !of.Is4() {
-		k.family, k.metric = netlink.FAMILY_V6, 1024 // IP6_RT_PRIO_USER
+	k := &kernel{h: h, family: familyOf(of), device: link.Attrs().Index, perPeer: perPeer, links: make(map[netip.Addr]int), plain: make(map[int]bool)}
+	if of.Is6() {
+		k.metric = userMetric
 	}
 	return k, nil
 }
