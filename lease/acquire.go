@@ -19,6 +19,10 @@ type Request struct {
 	PublicIP netip.Addr   // its VTEP, IPv4
 	MAC      ether.MAC    // its VTEP MAC
 	Previous netip.Prefix // the subnet that it had, from subnet.env; the zero Prefix if none
+	// Before is the lease that the host had under an address of before, as it
+	// knows it itself; the zero Lease if none. What of it still stands in the
+	// store is moved to PublicIP, with its subnet.
+	Before Lease
 }
 
 func (q Request) check(c Config) error {
@@ -120,18 +124,27 @@ func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
 
 // own returns the lease of this host to take up again, and those that do not fit
 // the network. Of several that fit it is the reservation, which an operator has
-// made since the host took the other one, and else the first, as in flannel.
+// made since the host took the other one, else the one that the host has had
+// under another address (an address may have been another host's, whose lease is
+// still there), and else the first, as in flannel.
 func (a *acquisition) own(entries []*entry) (fit *entry, unfit []*entry) {
 	for _, e := range entries {
 		switch {
-		case e.Attrs.PublicIP != a.q.PublicIP || !e.Subnet.IsValid():
+		case !e.Subnet.IsValid() || e.Attrs.PublicIP != a.q.PublicIP && !a.q.Before.stands(e):
 		case !a.c.fits(SubnetKey{e.Subnet, e.IPv6Subnet}):
 			unfit = append(unfit, e)
-		case fit == nil || (e.Reserved() && !fit.Reserved()):
+		case fit == nil || a.better(e, fit):
 			fit = e
 		}
 	}
 	return fit, unfit
+}
+
+func (a *acquisition) better(e, than *entry) bool {
+	if e.Reserved() != than.Reserved() {
+		return e.Reserved()
+	}
+	return a.q.Before.stands(e) && !a.q.Before.stands(than)
 }
 
 // reuse takes over the lease that this host holds already.
@@ -149,6 +162,10 @@ func (a *acquisition) reuse(ctx context.Context, e *entry) (Lease, error) {
 		}
 	}
 	a.attached(l)
+	if e.Attrs.PublicIP.IsValid() && e.Attrs.PublicIP != l.Attrs.PublicIP {
+		a.r.log.Info("lease moved to another address", "subnet", l.Subnet, "key", a.r.path(l.Key), "publicip", l.Attrs.PublicIP, "before", e.Attrs.PublicIP)
+		return l, nil
+	}
 	a.r.log.Info("lease taken up again", "subnet", l.Subnet, "key", a.r.path(l.Key), "reserved", l.Reserved())
 	return l, nil
 }

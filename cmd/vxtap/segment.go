@@ -122,7 +122,7 @@ func (s *segment) checkAdmin(ctx context.Context) error {
 }
 
 // check chooses the MTU and looks whether the way is free.
-func (s *side) check(context.Context) error {
+func (s *side) check(ctx context.Context) error {
 	b, up := s.config.Backend, s.d.uplink
 	outer := up.MTU
 	if b.MTU != 0 {
@@ -139,7 +139,7 @@ func (s *side) check(context.Context) error {
 				"choose another interface with -iface, or another Network", a, s.network())
 		}
 	}
-	return s.checkFree()
+	return s.checkFree(ctx)
 }
 
 // chooseMAC takes the MAC that our lease names already: peers keep sending to
