@@ -32,15 +32,15 @@ func holding(t *testing.T, store *leasetest.Store, log *bytes.Buffer) *segment {
 	d := &daemon{
 		log:      slog.New(slog.NewTextHandler(log, nil)),
 		registry: lease.New(store, lease.Options{}),
-		vtep:     netip.MustParseAddr("192.0.2.1"),
 	}
+	d.home.Store(&home{vtep: netip.MustParseAddr("192.0.2.1")})
 	d.phase.Store(phaseReady)
 	config, err := d.registry.Config(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &segment{d: d, log: d.log, config: config, mac: ether.MAC{0x02, 0, 0, 0, 0, 1}}
-	own, err := d.registry.Acquire(t.Context(), config, lease.Request{PublicIP: d.vtep, MAC: s.mac})
+	own, err := d.registry.Acquire(t.Context(), config, lease.Request{PublicIP: d.at().vtep, MAC: s.mac})
 	if err != nil {
 		t.Fatal(err)
 	}

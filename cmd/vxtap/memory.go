@@ -29,7 +29,7 @@ type memory struct {
 }
 
 func (d *daemon) memoryPath() string {
-	return filepath.Join(d.stateDir, d.registry.MemoryName(d.vtep))
+	return filepath.Join(d.stateDir, d.registry.MemoryName(d.at().vtep))
 }
 
 // recall reads what was last known; nil if there is nothing to forward by. The
@@ -43,7 +43,7 @@ func (d *daemon) recall() *lease.Memory {
 		return nil
 	}
 	if err == nil {
-		err = d.registry.CheckMemory(m, d.vtep)
+		err = d.registry.CheckMemory(m, d.at().vtep)
 		if err == nil || errors.Is(err, lease.ErrStale) {
 			d.before = m.Own
 		}
@@ -159,7 +159,7 @@ func (s *segment) confirm(ctx context.Context) error {
 	if s.known == nil {
 		return nil
 	}
-	if err := s.regain(ctx); err != nil {
+	if err := s.regain(ctx, s.acquireAgain); err != nil {
 		s.lost.Store(true) // and remember it so
 		return err
 	}

@@ -100,13 +100,13 @@ func (s *segment) rulesPlan() rules.Plan {
 // they are tried on.
 func (s *segment) setRules(ctx context.Context) error {
 	var why string
-	s.rulesKind, why = rules.Choose(s.config.EnableNFTables)
+	s.rulesKind, why = rules.Choose(s.current().EnableNFTables)
 	env, err := lease.ReadSubnetEnv(s.d.subnetFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Debug("the subnet file does not say what rules there were before", "error", err)
 	}
 	s.previous = env.Network
-	s.randomPorts = s.d.rules.ipMasq && s.d.rules.random && rules.RandomFully(ctx, s.rulesKind)
+	s.randomPorts = s.masqueradesRandomly(ctx, s.rulesKind)
 	p := s.rulesPlan()
 	changed, err := rules.Apply(ctx, p)
 	if err == nil {
@@ -127,21 +127,25 @@ func (s *segment) setRules(ctx context.Context) error {
 	return nil
 }
 
+func (s *segment) masqueradesRandomly(ctx context.Context, k rules.Kind) bool {
+	return s.d.rules.ipMasq && s.d.rules.random && rules.RandomFully(ctx, k)
+}
+
 // watchRules sets again what somebody takes away of the rules, until ctx ends.
 // Changes of nftables, iptables' newer kind included, come by s.rulesNews; the
-// older kind is looked at all so often.
+// older kind is looked at all so often. It is also what changes the kind, when the
+// network config does.
 func (s *segment) watchRules(ctx context.Context) {
 	if !s.rulesPlan().Wanted() {
 		return
 	}
-	every := lookEvery
-	if s.rulesKind == rules.IPTables && s.d.rules.every > 0 {
-		every = min(every, s.d.rules.every)
-	}
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(s.rulesEvery())
 	defer tick.Stop()
 	w := &ruleWatch{segment: s, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
 	for {
+		if w.changeKind(ctx) {
+			tick.Reset(s.rulesEvery())
+		}
 		w.look(ctx)
 		if pause(ctx, rulesAtMost) != nil {
 			return
@@ -155,11 +159,54 @@ func (s *segment) watchRules(ctx context.Context) {
 	}
 }
 
+// rulesEvery is the time between two looks without a reason.
+func (s *segment) rulesEvery() time.Duration {
+	if s.rulesKind == rules.IPTables && s.d.rules.every > 0 {
+		return min(lookEvery, s.d.rules.every)
+	}
+	return lookEvery
+}
+
 // ruleWatch looks at the rules and remembers what it has said.
 type ruleWatch struct {
 	*segment
 	say    *rate.Limiter
 	failed string
+	retire bool   // rules of the other kind are to go
+	kindOf string // why the kind could not be changed, as it was said
+}
+
+// changeKind sets rules of the kind that the network config asks for by now, and
+// then takes those of the other kind away: some stand at any time. It reports
+// whether the kind changed.
+func (w *ruleWatch) changeKind(ctx context.Context) (changed bool) {
+	kind, why := rules.Choose(w.current().EnableNFTables)
+	p := w.rulesPlan()
+	if kind != p.Kind {
+		p.Kind, p.Random = kind, w.masqueradesRandomly(ctx, kind)
+		if _, err := rules.Apply(ctx, p); err != nil {
+			w.cannotChange(ctx, p, err)
+			return false
+		}
+		w.rulesKind, w.randomPorts, w.retire, changed = p.Kind, p.Random, true, true
+		w.log.Info("rules are of another kind now", "kind", string(kind), "reason", why)
+	}
+	if !w.retire {
+		return changed
+	}
+	if _, err := rules.Retire(ctx, p); err != nil {
+		w.cannotChange(ctx, p, err)
+		return changed
+	}
+	w.retire, w.kindOf = false, ""
+	return changed
+}
+
+func (w *ruleWatch) cannotChange(ctx context.Context, p rules.Plan, err error) {
+	if ctx.Err() == nil && err.Error() != w.kindOf && w.say.Allow() {
+		w.log.Error("rules cannot be changed to another kind, trying on", "kind", string(p.Kind), "error", err)
+		w.kindOf = err.Error()
+	}
 }
 
 func (w *ruleWatch) look(ctx context.Context) {

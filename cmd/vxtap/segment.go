@@ -28,14 +28,14 @@ import (
 )
 
 // segment is one VNI on this host for as long as its subnet and the network
-// config stay what they are. All but own, lost and view is set before run.
+// config stay what they are. All but own, lost and view, and what is live, is set
+// before run.
 type segment struct {
 	d      *daemon
 	log    *slog.Logger
-	config lease.Config
+	config lease.Config // that it was opened by; see current
 	device string
 	mac    ether.MAC
-	mtu    int // of the device
 
 	underlay *underlay.Conn
 	tap      *tap.Device
@@ -51,6 +51,7 @@ type segment struct {
 	news  chan struct{} // tells report that view has changed
 	first sync.Once     // publish
 	memory
+	live
 
 	rulesKind   rules.Kind
 	randomPorts bool          // of what is masqueraded
@@ -82,6 +83,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		news:   make(chan struct{}, 1),
 
 		rulesNews: make(chan struct{}, 1),
+		live:      newLive(),
 	}
 	s.view.Store(&lease.Selection{})
 	for _, step := range []func(context.Context) error{
@@ -113,20 +115,13 @@ func (s *segment) check(ctx context.Context) error {
 	for _, note := range s.config.Notes {
 		s.log.Warn("network config", "reason", note)
 	}
-	b, up := s.config.Backend, s.d.uplink
+	b, up := s.config.Backend, s.d.at().uplink
 	if b.DirectRouting {
 		s.log.Warn("network config", "reason", "DirectRouting is not there yet: all peers are reached through the tunnel")
 	}
-	outer := up.MTU
-	if b.MTU != 0 {
-		outer = b.MTU
-	}
-	if outer > up.MTU {
-		s.log.Warn("configured MTU is more than the interface carries: large packets will be lost",
-			"interface", up.Name, "mtu", up.MTU, "configured", outer)
-	}
-	s.mtu = outer - vxlan.OverheadIPv4
-	for _, a := range []netip.Addr{up.Addr, s.d.vtep} {
+	s.warnOfMTU()
+	s.mtu.Store(int32(s.wantedMTU()))
+	for _, a := range []netip.Addr{up.Addr, s.d.at().vtep} {
 		if s.config.Network.Contains(a) {
 			return fmt.Errorf("address %s of this host lies inside the overlay's Network %s, so that the tunnel would carry itself: "+
 				"choose another interface with -iface, or another Network", a, s.config.Network)
@@ -148,7 +143,7 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 		s.mac = own.Attrs.MAC
 		return nil
 	}
-	own, held, err := s.d.registry.Own(ctx, s.d.vtep)
+	own, held, err := s.d.registry.Own(ctx, s.d.at().vtep)
 	if err != nil {
 		return err
 	}
@@ -198,9 +193,10 @@ func (s *segment) acquire(ctx context.Context) error {
 		previous.Subnet = s.d.before.Subnet
 	}
 	own, err := s.d.registry.Acquire(ctx, s.config, lease.Request{
-		PublicIP: s.d.vtep,
+		PublicIP: s.d.at().vtep,
 		MAC:      s.mac,
 		Previous: previous.Subnet,
+		Before:   s.d.before,
 	})
 	if err != nil {
 		return err
@@ -228,7 +224,7 @@ func (s *segment) openSwitch(context.Context) error {
 		MAC:       s.mac,
 		RouterMAC: routerMAC(s.mac),
 		Subnet:    s.own.Load().Subnet,
-		MTU:       s.mtu,
+		MTU:       int(s.mtu.Load()),
 		GBP:       s.config.Backend.GBP,
 		Lanes:     lanes,
 		Coalesce:  s.d.offload.coalesce,
@@ -262,7 +258,7 @@ func (s *segment) plan(log *slog.Logger) host.Plan {
 	return host.Plan{
 		Device:    s.device,
 		MAC:       s.mac,
-		MTU:       s.mtu,
+		MTU:       int(s.mtu.Load()),
 		Addr:      netip.PrefixFrom(subnet.Addr(), subnet.Addr().BitLen()),
 		Network:   s.config.Network,
 		RouterMAC: routerMAC(s.mac),
@@ -283,7 +279,7 @@ func (s *segment) writeSubnetFile(context.Context) error {
 	env := lease.SubnetEnv{
 		Network: s.config.Network,
 		Subnet:  s.own.Load().Subnet,
-		MTU:     s.mtu,
+		MTU:     int(s.mtu.Load()),
 		IPMasq:  s.d.rules.ipMasq,
 	}
 	return env.WriteFile(s.d.subnetFile)
@@ -303,6 +299,7 @@ func (s *segment) run(ctx context.Context) error {
 		s.publishKnown()
 		return s.d.registry.Watch(ctx, s.hear)
 	})
+	g.Go(func() error { return s.d.registry.WatchConfig(ctx, s.hearConfig) })
 	g.Go(func() error { s.remember(ctx); return nil })
 	g.Go(func() error { return s.hold(ctx) })
 	g.Go(func() error { report(ctx, s.log, s.news, s.view.Load); return nil })
@@ -312,6 +309,7 @@ func (s *segment) run(ctx context.Context) error {
 	})
 	g.Go(func() error { return s.admin.wait(ctx) })
 	g.Go(func() error { s.watchHost(ctx); return nil })
+	g.Go(func() error { return s.followHome(ctx) })
 	g.Go(func() error { s.watchRules(ctx); return nil })
 	if s.whole != nil {
 		g.Go(func() error { return s.whole.Run(ctx) })
@@ -319,9 +317,23 @@ func (s *segment) run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// republish hands the state of all leases to the switch once more: this host's own
+// is another one, or has another address.
+func (s *segment) republish() {
+	s.publishing.Lock()
+	all := s.leases
+	s.publishing.Unlock()
+	if all != nil {
+		s.publish(*all)
+	}
+}
+
 // publish hands a new state of all leases to the switch. From the first one on
 // frames have somewhere to go: the daemon is ready then, and not before.
 func (s *segment) publish(all lease.Snapshot) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	s.leases = &all
 	now := all.Select(s.config, *s.own.Load())
 	s.sw.SetPeers(peersOf(now))
 	s.view.Store(&now)
@@ -331,8 +343,8 @@ func (s *segment) publish(all lease.Snapshot) {
 	}
 	s.first.Do(func() {
 		s.d.ready()
-		s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.mac,
-			"mtu", s.mtu, "peers", len(now.Peers), "queues", s.queues(), "offloads", s.offloadList())
+		s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.at().vtep, "mac", s.mac,
+			"mtu", s.mtu.Load(), "peers", len(now.Peers), "queues", s.queues(), "offloads", s.offloadList())
 	})
 }
 
