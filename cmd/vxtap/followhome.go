@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -22,28 +21,24 @@ const (
 	homeAgain = time.Second
 )
 
-// followHome follows the host to another address, until ctx ends. It returns a
-// movedError where that takes another segment.
+// followHome follows the host to another address, until ctx ends.
 //
 // As long as the address that the tunnel uses is on an interface that is up, it
 // stays, whatever else comes: a default route that some VPN brings is no reason
 // to move.
-func (s *segment) followHome(ctx context.Context) error {
-	m := &mover{segment: s, find: host.FindUplink, isUp: isUp}
+func (s *segment) followHome(ctx context.Context) {
+	m := &mover{segment: s, find: host.FindUplink, isUp: isUp, follow: s.moveTo}
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
 	for {
-		next, err := m.look(time.Now())
-		if err != nil {
-			return err
-		}
+		next := m.look(time.Now())
 		timer.Reset(next)
 		if pause(ctx, min(lookAtMost, next)) != nil {
-			return nil
+			return
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-s.homeNews:
 		case <-timer.C:
 		}
@@ -53,8 +48,9 @@ func (s *segment) followHome(ctx context.Context) error {
 // mover finds out where the host is.
 type mover struct {
 	*segment
-	find func(host.Choice) (host.Uplink, error)
-	isUp func(name string) bool
+	find   func(host.Choice) (host.Uplink, error)
+	isUp   func(name string) bool
+	follow func(at home, up host.Uplink) error
 
 	since time.Time   // that it is not where it was; zero: it is
 	next  host.Uplink // where it seems to be; zero: nowhere
@@ -68,14 +64,14 @@ func isUp(name string) bool {
 	return err == nil && i.Flags&takes == takes
 }
 
-// look returns after what time to look again. An error ends the segment.
-func (m *mover) look(now time.Time) (time.Duration, error) {
+// look returns after what time to look again.
+func (m *mover) look(now time.Time) time.Duration {
 	at := m.d.at()
 	up, err := m.find(m.d.settings.uplink)
 	mine, mineErr := m.find(host.Choice{Names: []string{at.uplink.Addr.String()}})
 	if mineErr == nil && (err != nil || up.Addr == at.uplink.Addr || m.isUp(mine.Name)) {
 		m.stay(at, mine)
-		return lookEvery, nil
+		return lookEvery
 	}
 	if err == nil {
 		err = m.refuses(at, up)
@@ -87,17 +83,17 @@ func (m *mover) look(now time.Time) (time.Duration, error) {
 		m.since, m.next = now, up
 	}
 	if left := settleFor - now.Sub(m.since); left > 0 {
-		return left, nil
+		return left
 	}
 	if err == nil {
 		err = m.follow(at, up)
-		if _, moves := errors.AsType[*movedError](err); moves || err == nil {
-			m.stayed()
-			return lookEvery, err
-		}
+	}
+	if err == nil {
+		m.stayed()
+		return lookEvery
 	}
 	m.nowhere(at, err)
-	return homeAgain, nil
+	return homeAgain
 }
 
 // refuses returns why the tunnel cannot be carried by up.
@@ -143,37 +139,30 @@ func (m *mover) nowhere(at home, err error) {
 	m.away.Store(&why)
 }
 
-// follow moves the tunnel to up: sockets first, so that what peers send to the
+// moveTo moves the tunnel from at to up: sockets first, so that what peers send to the
 // new address finds somebody; then the lease, by which they learn of it. Device,
 // subnet and MAC stay, and with them the containers.
-func (m *mover) follow(at home, up host.Uplink) error {
-	if m.whole != nil {
-		if err := m.whole.Move(up.Addr); err != nil {
+func (s *segment) moveTo(at home, up host.Uplink) error {
+	if s.whole != nil {
+		if err := s.whole.Move(up.Addr); err != nil {
 			return err
 		}
 	}
-	err := m.underlay.Rebind(up.Addr)
-	afresh := errors.Is(err, errors.ErrUnsupported)
-	if err != nil && !afresh {
+	if err := s.underlay.Rebind(up.Addr); err != nil {
 		return err
 	}
-	for _, w := range m.waiters {
+	for _, w := range s.waiters {
 		w.Wake() // it may be asleep on a socket that is no more
 	}
-	next := m.d.settings.homeAt(up)
-	m.d.home.Store(next)
-	m.log.Warn("the tunnel's address is another one now, following", "address", up.Addr, "interface", up.Name,
+	next := s.d.homeAt(up)
+	s.d.home.Store(next)
+	s.log.Warn("the tunnel's address is another one now, following", "address", up.Addr, "interface", up.Name,
 		"before", at.uplink.Addr, "vtep", next.vtep)
-	if m.d.redial != nil {
-		m.d.redial()
-	}
-	if afresh {
-		return &movedError{place{config: *m.current(), known: m.knows()}}
-	}
-	m.republish() // super-frames get their outer headers here
-	m.resize()
+	s.d.redial()
+	s.republish() // super-frames get their outer headers here
+	s.resize()
 	if next.vtep != at.vtep {
-		poke(m.moved)
+		poke(s.moved)
 	}
 	return nil
 }

@@ -309,7 +309,7 @@ func (s *segment) run(ctx context.Context) error {
 	})
 	g.Go(func() error { return s.admin.wait(ctx) })
 	g.Go(func() error { s.watchHost(ctx); return nil })
-	g.Go(func() error { return s.followHome(ctx) })
+	g.Go(func() error { s.followHome(ctx); return nil })
 	g.Go(func() error { s.watchRules(ctx); return nil })
 	if s.whole != nil {
 		g.Go(func() error { return s.whole.Run(ctx) })
