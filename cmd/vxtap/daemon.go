@@ -45,6 +45,9 @@ type daemon struct {
 	registry *lease.Registry
 	redial   func()      // gives connections to etcd up that cannot be alive
 	before   lease.Lease // what this host had when it last ran, as far as is known; else the zero Lease
+	// formerPath is the file about it, if that was under another address. Who
+	// remembers removes it.
+	formerPath string
 
 	phase atomic.Value // phase
 	// deletions bounds how often the TAP is made anew for somebody who keeps

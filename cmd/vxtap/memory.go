@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -28,8 +29,10 @@ type memory struct {
 	fresh     chan struct{}                  // tells remember that told has changed
 }
 
-func (d *daemon) memoryPath() string {
-	return filepath.Join(d.stateDir, d.registry.MemoryName(d.at().vtep))
+func (d *daemon) memoryPath() string { return d.memoryPathOf(d.at().vtep) }
+
+func (d *daemon) memoryPathOf(publicIP netip.Addr) string {
+	return filepath.Join(d.stateDir, d.registry.MemoryName(publicIP))
 }
 
 // recall reads what was last known; nil if there is nothing to forward by. The
@@ -40,6 +43,7 @@ func (d *daemon) recall() *lease.Memory {
 	}
 	m, err := lease.ReadMemory(d.memoryPath())
 	if errors.Is(err, fs.ErrNotExist) {
+		d.recallFormer()
 		return nil
 	}
 	if err == nil {

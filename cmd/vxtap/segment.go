@@ -144,6 +144,9 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 		return nil
 	}
 	own, held, err := s.d.registry.Own(ctx, s.d.at().vtep)
+	if err == nil && s.d.before.Key != "" && s.d.before.Attrs.PublicIP != s.d.at().vtep {
+		own, held, err = s.d.registry.Former(ctx, s.d.before, own, held)
+	}
 	if err != nil {
 		return err
 	}
