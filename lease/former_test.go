@@ -68,7 +68,11 @@ func TestFormerMemory(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, 11},
-		{"no directory", "m1", func(t *testing.T, dir string) { os.Remove(dir) }, 0},
+		{"no directory", "m1", func(t *testing.T, dir string) {
+			if err := os.Remove(dir); err != nil {
+				t.Fatal(err)
+			}
+		}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -105,7 +105,7 @@ func (s *segment) resize() {
 	if s.whole != nil {
 		s.whole.SetMTU(mtu)
 	}
-	if err := s.writeSubnetFile(nil); err != nil {
+	if err := s.subnetEnv().WriteFile(s.d.subnetFile); err != nil {
 		s.log.Error("the subnet file has the MTU of before", "error", err)
 	}
 	s.log.Info("the MTU is another one now", "mtu", mtu, "before", before)

@@ -279,13 +279,16 @@ func (s *segment) blackhole() netip.Prefix {
 }
 
 func (s *segment) writeSubnetFile(context.Context) error {
-	env := lease.SubnetEnv{
+	return s.subnetEnv().WriteFile(s.d.subnetFile)
+}
+
+func (s *segment) subnetEnv() lease.SubnetEnv {
+	return lease.SubnetEnv{
 		Network: s.config.Network,
 		Subnet:  s.own.Load().Subnet,
 		MTU:     int(s.mtu.Load()),
 		IPMasq:  s.d.rules.ipMasq,
 	}
-	return env.WriteFile(s.d.subnetFile)
 }
 
 // run forwards frames, follows the leases and keeps our own until ctx ends or
