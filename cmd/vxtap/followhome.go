@@ -68,6 +68,10 @@ func isUp(name string) bool {
 func (m *mover) look(now time.Time) time.Duration {
 	at := m.d.at()
 	up, err := m.find(m.d.settings.uplink)
+	if err == nil && up == at.uplink {
+		m.stay(at, up)
+		return lookEvery
+	}
 	mine, mineErr := m.find(host.Choice{Names: []string{at.uplink.Addr.String()}})
 	if mineErr == nil && (err != nil || up.Addr == at.uplink.Addr || m.isUp(mine.Name)) {
 		m.stay(at, mine)
