@@ -130,6 +130,9 @@ func (l *inLoop) accept(d *Datagram, b []byte, gsoSize int) Reason {
 	if r := l.checkFrame(v); r != keep {
 		return r
 	}
+	if r := l.family.scope(v.Src(), v.Dst()); r != keep {
+		return r
+	}
 	src := l.table.lookup(v.Src())
 	if (src == nil || src.VTEP != d.From) && l.Checks.InnerSource != Off {
 		if why := l.unlessTold(ForeignSource); l.Checks.InnerSource.refuses(why, &l.count) {
@@ -177,9 +180,8 @@ func (l *inLoop) checkOuter(d *Datagram, b []byte) Reason {
 		return keep
 	}
 	why := l.unlessTold(NotAPeer)
-	if why == NotAPeer && d.From.Is4() {
-		a := d.From.As4()
-		l.stranger.Store(binary.BigEndian.Uint32(a[:]))
+	if why == NotAPeer {
+		l.stranger.note(d.From)
 	}
 	if l.Checks.Source.refuses(why, &l.count) {
 		return why
@@ -206,12 +208,8 @@ func (l *inLoop) checkFrame(v *packet.View) Reason {
 		return BadSourceMAC
 	case v.Tagged:
 		return VLANTagged
-	case v.EtherType == ether.TypeIPv6:
-		return IPv6
-	case v.EtherType != ether.TypeIPv4:
-		return NotIP
 	}
-	return keep
+	return l.family.refuses(v.EtherType)
 }
 
 // decapECN combines the outer ECN field with the inner one (RFC 6040, figure

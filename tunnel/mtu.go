@@ -20,20 +20,13 @@ type mtus struct {
 // has to be changed after this, and one that shrinks before. One goroutine at a
 // time may call it.
 func (s *Switch) SetMTU(mtu int) error {
-	if err := checkMTU(mtu); err != nil {
-		return err
+	if mtu < s.family.minMTU || mtu > 65535 {
+		return fmt.Errorf("MTU %d is not between %d and 65535", mtu, s.family.minMTU)
 	}
 	now := mtus{out: mtu, in: mtu}
 	if before := s.mtu.Load(); before != nil {
 		now.in = max(now.in, before.in)
 	}
 	s.mtu.Store(&now)
-	return nil
-}
-
-func checkMTU(mtu int) error {
-	if mtu < 68 || mtu > 65535 {
-		return fmt.Errorf("MTU %d is not between 68 and 65535", mtu)
-	}
 	return nil
 }

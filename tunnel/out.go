@@ -27,7 +27,8 @@ const (
 	// an Ethernet header with a VLAN tag, rounded up to where the next frame's
 	// headroom may start.
 	maxFrame = (1<<16 + ether.HeaderLen + 4 + headroom - 1) &^ (headroom - 1)
-	// maxPayload is the largest payload of a UDP datagram over IPv4, and of
+	// maxPayload is the largest payload of a UDP datagram over IPv4 (IPv6 takes
+	// 20 bytes more), and of
 	// one UDP_SEGMENT send, whatever the number of segments (Linux 6.18).
 	maxPayload = 65507
 	// maxWhole is the largest frame that fits an IPv4 packet with what is
@@ -152,6 +153,9 @@ func (l *outLoop) route(b []byte, h virtio.Header) Reason {
 		return r
 	}
 	dst := v.Dst()
+	if r := l.family.scope(v.Src(), dst); r != keep {
+		return r
+	}
 	p := l.table.lookup(dst)
 	switch {
 	case p != nil:
@@ -160,7 +164,10 @@ func (l *outLoop) route(b []byte, h virtio.Header) Reason {
 	case !l.table.told:
 		return NoPeersYet
 	default:
-		return NoPeer
+		// Somebody's own route by way of a peer, as a kernel device would take it.
+		if p = l.table.stations[v.DstMAC()]; p == nil {
+			return NoPeer
+		}
 	}
 	if !h.IsGSO() && v.End-v.L3 > l.mtu {
 		return TooBig
@@ -178,14 +185,14 @@ func (l *outLoop) classify(v *packet.View) Reason {
 	switch dst := v.DstMAC(); {
 	case v.Tagged:
 		return VLANTagged
-	case v.EtherType == ether.TypeIPv6:
-		return IPv6
-	case v.EtherType != ether.TypeIPv4:
-		return NotIP
+	case v.EtherType != l.family.carries:
+		return l.family.refuses(v.EtherType)
 	case dst == l.RouterMAC:
 		return keep
 	case dst.IsMulticast():
 		return Broadcast
+	case l.table.stations.has(dst):
+		return keep
 	}
 	return UnknownMAC
 }

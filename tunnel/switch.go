@@ -23,11 +23,12 @@ type Config struct {
 	VNI       vxlan.VNI
 	MAC       ether.MAC    // our VTEP MAC, the TAP's: what peers address their frames to
 	RouterMAC ether.MAC    // the MAC of the gateway that the host's aggregate route points to
-	Subnet    netip.Prefix // our own overlay subnet
+	Subnet    netip.Prefix // our own overlay subnet; its IP version is the switch's, inside and outside
 	MTU       int          // of the TAP: the largest inner IP packet; SetMTU changes it
+	PeerMACs  bool         // frames to the MAC of a peer's VTEP are routed too: the kernel knows peers one by one
 	GBP       bool         // accept the bits of Group Based Policy in received headers
 	Lanes     []Lane       // one or more
-	Uplink    Uplink       // nil: super-frames are cut here
+	Uplink    Uplink       // nil: super-frames are cut here; always so with an IPv6 Subnet
 	Coalesce  bool         // join received segments of a flow into super-frames, where the TAP takes them
 	Checks    Checks
 	Log       *slog.Logger // nil discards
@@ -36,14 +37,14 @@ type Config struct {
 // Switch carries the frames of one segment between its TAP and its peers.
 type Switch struct {
 	Config
-	header  vxlan.Header
-	buffers *buffer.Pool // of the memory that frames are read into
-	table   atomic.Pointer[table]
-	mtu     atomic.Pointer[mtus]
-	lanes   []laneLedgers // of Config.Lanes, in their order
-	pulses  []pulse       // of the same
-	// stranger is the last sender that was no peer, for the log.
-	stranger atomic.Uint32
+	header   vxlan.Header
+	buffers  *buffer.Pool // of the memory that frames are read into
+	table    atomic.Pointer[table]
+	mtu      atomic.Pointer[mtus]
+	lanes    []laneLedgers // of Config.Lanes, in their order
+	pulses   []pulse       // of the same
+	family   family
+	stranger stranger
 }
 
 // laneLedgers are the counters of one lane.
@@ -52,6 +53,7 @@ type laneLedgers struct{ out, in ledger }
 // New checks c and returns a switch that does nothing before Run. Until
 // SetPeers tells it of its peers, frames count as NoPeersYet.
 func New(c Config) (*Switch, error) {
+	own := familyOf(c.Subnet)
 	buffers := buffer.NewPool(headroom, batchBytes)
 	buf := buffers.Get()
 	header, err := vxlan.Template(c.VNI, buf)
@@ -63,16 +65,15 @@ func New(c Config) (*Switch, error) {
 		return nil, errors.New("a switch needs at least one lane, with a port and an underlay each")
 	case c.MAC.IsZero() || c.MAC.IsMulticast() || c.RouterMAC.IsZero() || c.RouterMAC.IsMulticast():
 		return nil, fmt.Errorf("VTEP MAC %s and router MAC %s must be unicast", c.MAC, c.RouterMAC)
-	case !c.Subnet.Addr().Is4():
-		return nil, fmt.Errorf("own subnet %s: only IPv4 overlays are there so far", c.Subnet)
-	}
-	if err := checkMTU(c.MTU); err != nil {
-		return nil, err
+	case !c.Subnet.IsValid() || c.Subnet.Addr().Is4In6():
+		return nil, fmt.Errorf("own subnet %s is none", c.Subnet)
+	case c.Uplink != nil && own.scoped:
+		return nil, errors.New("whole super-frames leave by an IPv4 underlay only")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Switch{Config: c, header: header, buffers: buffers, lanes: make([]laneLedgers, len(c.Lanes)), pulses: make([]pulse, len(c.Lanes))}
+	s := &Switch{Config: c, family: own, header: header, buffers: buffers, lanes: make([]laneLedgers, len(c.Lanes)), pulses: make([]pulse, len(c.Lanes))}
 	s.table.Store(&table{})
 	return s, s.SetMTU(c.MTU)
 }
@@ -82,6 +83,9 @@ func New(c Config) (*Switch, error) {
 // it. Of two peers with one subnet the later wins.
 func (s *Switch) SetPeers(peers []Peer) {
 	t := newTable(peers, s.table.Load())
+	if s.PeerMACs {
+		t.stations = newStations(t.peers)
+	}
 	if s.Uplink != nil {
 		t.addUplink(s.Uplink, s.header, s.buffers)
 	}

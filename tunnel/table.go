@@ -18,6 +18,8 @@ type table struct {
 	routes bart.Fast[*peer] // by overlay subnet, longest prefix first
 	vteps  map[netip.Addr]bool
 	peers  []*peer // in the order they were given
+
+	stations stations // with Config.PeerMACs
 	// told is false before the first SetPeers: that nobody is a peer is no
 	// fault of a sender's then.
 	told bool

@@ -56,8 +56,7 @@ func (s *segment) followConfig(n lease.ConfigNews, notice, before *configNotice)
 	}
 	s.now.Store(&next)
 	s.resize()
-	poke(s.hostNews)
-	poke(s.rulesNews)
+	s.lookAgain()
 }
 
 // ConfigStatus says what there is in etcd beside what this host goes by.

@@ -49,7 +49,7 @@ func TestHearConfig(t *testing.T) {
 				fresh := s.fresh
 				s.live, s.fresh = newLive(), fresh
 				s.d.home.Store(&home{uplink: eth0, vtep: s.d.at().vtep})
-				s.mtu.Store(1450)
+				s.ipv4.mtu.Store(1450)
 				ctx, cancel := context.WithCancel(t.Context())
 				done := make(chan error, 1)
 				go func() { done <- s.d.registry.WatchConfig(ctx, s.hearConfig) }()

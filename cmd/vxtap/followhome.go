@@ -147,15 +147,15 @@ func (m *mover) nowhere(at home, err error) {
 // new address finds somebody; then the lease, by which they learn of it. Device,
 // subnet and MAC stay, and with them the containers.
 func (s *segment) moveTo(at home, up host.Uplink) error {
-	if s.whole != nil {
-		if err := s.whole.Move(up.Addr); err != nil {
+	if whole := s.ipv4.whole; whole != nil {
+		if err := whole.Move(up.Addr); err != nil {
 			return err
 		}
 	}
-	if err := s.underlay.Rebind(up.Addr); err != nil {
+	if err := s.ipv4.underlay.Rebind(up.Addr); err != nil {
 		return err
 	}
-	for _, w := range s.waiters {
+	for _, w := range s.ipv4.waiters {
 		w.Wake() // it may be asleep on a socket that is no more
 	}
 	next := s.d.homeAt(up)

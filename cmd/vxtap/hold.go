@@ -164,7 +164,7 @@ func (s *segment) takeUp(ctx context.Context, config lease.Config) error {
 	}
 	own, err := s.d.registry.Acquire(ctx, config, lease.Request{
 		PublicIP: s.d.at().vtep,
-		MAC:      s.mac,
+		MAC:      s.ipv4.mac,
 		Previous: before.Subnet,
 		Before:   *before,
 	})

@@ -19,7 +19,7 @@ import (
 // Opening what frames go through: the sockets, the TAP, the uplink TAP, and the
 // lanes that join a queue of the one with a socket of the other.
 
-func (s *segment) openUnderlay(context.Context) error {
+func (s *side) openUnderlay(context.Context) error {
 	conn, err := underlay.Open(underlay.Config{
 		Local:   s.local(),
 		Lanes:   s.queues(),
@@ -36,7 +36,7 @@ func (s *segment) openUnderlay(context.Context) error {
 }
 
 // local is the address that datagrams leave from, and the port of both ends.
-func (s *segment) local() netip.AddrPort {
+func (s *side) local() netip.AddrPort {
 	return netip.AddrPortFrom(s.d.at().uplink.Addr, s.config.Backend.Port)
 }
 
@@ -48,7 +48,7 @@ func (s *segment) queues() int {
 	return s.d.queues
 }
 
-func (s *segment) openTAP(context.Context) error {
+func (s *side) openTAP(context.Context) error {
 	dev, err := tap.Open(tap.Config{Name: s.device, MAC: s.mac, Queues: s.queues(), Want: s.d.offload.tap(), Log: s.log})
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func (s *segment) openTAP(context.Context) error {
 
 // openUplink opens the way for whole super-frames where there is one, and notes
 // why not where there is none.
-func (s *segment) openUplink(context.Context) error {
+func (s *side) openUplink(context.Context) error {
 	if s.noUplink = s.d.withoutUplink(); s.noUplink != "" {
 		return nil
 	}
@@ -89,7 +89,7 @@ func (s *segment) openUplink(context.Context) error {
 func uplinkName(vni vxlan.VNI) string { return fmt.Sprintf("vxup.%d", vni) }
 
 // lanes joins the queues of the TAP with the sockets, one of each to a lane.
-func (s *segment) lanes() ([]tunnel.Lane, error) {
+func (s *side) lanes() ([]tunnel.Lane, error) {
 	queues, sockets := s.tap.Queues(), s.underlay.Lanes()
 	if len(queues) != len(sockets) {
 		return nil, fmt.Errorf("%d queues and %d sockets", len(queues), len(sockets)) // not reached: both were asked for as many

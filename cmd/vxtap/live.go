@@ -10,7 +10,6 @@ import (
 
 	"vxtap/encap/vxlan"
 	"vxtap/lease"
-	"vxtap/tunnel"
 	"vxtap/tunnel/host"
 )
 
@@ -18,23 +17,19 @@ import (
 type live struct {
 	now    atomic.Pointer[lease.Config] // what the segment goes by; nil: what it was opened by
 	notice atomic.Pointer[configNotice] // what etcd has instead
-	mtu    atomic.Int32                 // of the device, in bytes
 	away   atomic.Pointer[string]       // why the tunnel has no address at present
 
 	setting    sync.Mutex // held while the host is being set up
-	tooSmall   int        // the MTU that was refused last
 	publishing sync.Mutex // held while the switch is being told of its peers
 	leases     *lease.Snapshot
 
-	hostNews chan struct{} // tells watchHost to look at the host
 	homeNews chan struct{} // tells followHome to look where the host is
 	moved    chan struct{} // tells hold that the lease is to have another address
-	waiters  []tunnel.Waiter
 }
 
 func newLive() live {
 	news := func() chan struct{} { return make(chan struct{}, 1) }
-	return live{hostNews: news(), homeNews: news(), moved: news()}
+	return live{homeNews: news(), moved: news()}
 }
 
 // poke puts an event on a channel that has room for one.
@@ -47,7 +42,7 @@ func poke(news chan<- struct{}) {
 
 // current is the config that the segment goes by. Network, VNI, port and what
 // else Config.Fixed names are those that it was opened by. Whoever depends on the
-// rest asks each time, and is told to look by hostNews, and by rulesNews.
+// rest asks each time, and is told by lookAgain.
 func (s *segment) current() *lease.Config {
 	if c := s.now.Load(); c != nil {
 		return c
@@ -55,8 +50,16 @@ func (s *segment) current() *lease.Config {
 	return &s.config
 }
 
+// lookAgain has the host, and its rules, looked at.
+func (s *segment) lookAgain() {
+	for _, one := range s.sides {
+		poke(one.hostNews)
+	}
+	poke(s.rulesNews)
+}
+
 // wantedMTU is what the device's MTU is to be.
-func (s *segment) wantedMTU() int {
+func (s *side) wantedMTU() int {
 	outer := s.d.at().uplink.MTU
 	if mtu := s.current().Backend.MTU; mtu != 0 {
 		outer = mtu
@@ -80,18 +83,32 @@ func (s *segment) warnOfMTU() {
 func (s *segment) resize() {
 	s.setting.Lock()
 	defer s.setting.Unlock()
+	changed := false
+	for _, one := range s.sides {
+		changed = one.resize() || changed
+	}
+	if !changed {
+		return
+	}
+	s.warnOfMTU()
+	if err := s.subnetEnv().WriteFile(s.d.subnetFile); err != nil {
+		s.log.Error("the subnet file has the MTU of before", "error", err)
+	}
+}
+
+// resize reports whether there was anything to do. The lock is held.
+func (s *side) resize() bool {
 	mtu, before := s.wantedMTU(), int(s.mtu.Load())
 	if mtu == before {
-		return
+		return false
 	}
 	if mtu < minMTU {
 		if mtu != s.tooSmall {
 			s.log.Error("the outside interface's MTU is too small for the overlay, the one of before stays", "mtu", mtu, "before", before)
 		}
 		s.tooSmall = mtu
-		return
+		return false
 	}
-	s.warnOfMTU()
 	s.mtu.Store(int32(mtu))
 	if mtu < before {
 		s.applyMTU(mtu)
@@ -105,16 +122,14 @@ func (s *segment) resize() {
 	if s.whole != nil {
 		s.whole.SetMTU(mtu)
 	}
-	if err := s.subnetEnv().WriteFile(s.d.subnetFile); err != nil {
-		s.log.Error("the subnet file has the MTU of before", "error", err)
-	}
 	s.log.Info("the MTU is another one now", "mtu", mtu, "before", before)
+	return true
 }
 
 // minMTU is the least that IPv4 lets a device have (RFC 791).
 const minMTU = 68
 
-func (s *segment) applyMTU(mtu int) {
+func (s *side) applyMTU(mtu int) {
 	if _, err := host.Apply(s.plan(slog.New(slog.DiscardHandler))); err != nil {
 		s.log.Error("the MTU of the device is not set yet, trying on", "mtu", mtu, "error", err)
 	}

@@ -30,8 +30,8 @@ func knowing(t *testing.T, store *leasetest.Store, log *bytes.Buffer, config str
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Not at random: it might be the peer's.
-		own, err := s.d.registry.Acquire(t.Context(), at.config, lease.Request{PublicIP: s.d.at().vtep, MAC: s.mac, Previous: netip.MustParsePrefix("10.5.250.0/24")})
+		// A random one would now and then be a peer's.
+		own, err := s.d.registry.Acquire(t.Context(), at.config, lease.Request{PublicIP: s.d.at().vtep, MAC: s.ipv4.mac, Previous: netip.MustParsePrefix("10.5.72.0/24")})
 		if err != nil {
 			t.Fatal(err)
 		}

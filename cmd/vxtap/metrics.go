@@ -157,7 +157,7 @@ func collectDirection(counter func(string, uint64, ...string), direction string,
 // order of the reasons: both directions, out, in.
 func occurs(r tunnel.Reason, direction string) bool {
 	switch {
-	case r < tunnel.Broadcast:
+	case r <= tunnel.Broadcast:
 		return true
 	case r < tunnel.ShortDatagram:
 		return direction == directionOut

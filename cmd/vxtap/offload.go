@@ -158,7 +158,7 @@ func (s *settings) withoutUplink() string {
 }
 
 // offloadList names what is in use, for one line of the log.
-func (s *segment) offloadList() []string {
+func (s *side) offloadList() []string {
 	in := offloadsStatus(s.tap.Offloads(), s.underlay.Offloads(), s.d.offload.coalesce)
 	names := slices.Concat(in.TAP, in.UDP)
 	if in.Coalesce {

@@ -75,12 +75,12 @@ func parseNetwork(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// rulesPlan is what rules the segment wants.
-func (s *segment) rulesPlan() rules.Plan {
+// rulesPlan is what rules the side wants.
+func (s *side) rulesPlan() rules.Plan {
 	return rules.Plan{
 		Kind:       s.rulesKind,
-		Network:    s.config.Network,
-		Subnet:     s.own.Load().Subnet,
+		Network:    s.network(),
+		Subnet:     s.subnet(),
 		Previous:   s.previous,
 		Masquerade: s.d.rules.ipMasq,
 		Random:     s.randomPorts,
@@ -105,8 +105,18 @@ func (s *segment) setRules(ctx context.Context) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Debug("the subnet file does not say what rules there were before", "error", err)
 	}
-	s.previous = env.Network
+	s.ipv4.previous = env.Network
 	s.randomPorts = s.masqueradesRandomly(ctx, s.rulesKind)
+	for _, one := range s.sides {
+		if err := one.setRules(ctx, why); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setRules sets the side's, of the kind that was chosen for the reason why.
+func (s *side) setRules(ctx context.Context, why string) error {
 	p := s.rulesPlan()
 	changed, err := rules.Apply(ctx, p)
 	if err == nil {
@@ -136,17 +146,23 @@ func (s *segment) masqueradesRandomly(ctx context.Context, k rules.Kind) bool {
 // older kind is looked at all so often. It is also what changes the kind, when the
 // network config does.
 func (s *segment) watchRules(ctx context.Context) {
-	if !s.rulesPlan().Wanted() {
+	if !slices.ContainsFunc(s.sides, func(one *side) bool { return one.rulesPlan().Wanted() }) {
 		return
 	}
 	tick := time.NewTicker(s.rulesEvery())
 	defer tick.Stop()
-	w := &ruleWatch{segment: s, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
+	watches := make([]*ruleWatch, len(s.sides))
+	for i, one := range s.sides {
+		watches[i] = &ruleWatch{side: one, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
+	}
+	change := &kindChange{segment: s, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
 	for {
-		if w.changeKind(ctx) {
+		if change.kind(ctx) {
 			tick.Reset(s.rulesEvery())
 		}
-		w.look(ctx)
+		for _, w := range watches {
+			w.look(ctx)
+		}
 		if pause(ctx, rulesAtMost) != nil {
 			return
 		}
@@ -169,44 +185,9 @@ func (s *segment) rulesEvery() time.Duration {
 
 // ruleWatch looks at the rules and remembers what it has said.
 type ruleWatch struct {
-	*segment
+	*side
 	say    *rate.Limiter
 	failed string
-	retire bool   // rules of the other kind are to go
-	kindOf string // why the kind could not be changed, as it was said
-}
-
-// changeKind sets rules of the kind that the network config asks for by now, and
-// then takes those of the other kind away: some stand at any time. It reports
-// whether the kind changed.
-func (w *ruleWatch) changeKind(ctx context.Context) (changed bool) {
-	kind, why := rules.Choose(w.current().EnableNFTables)
-	p := w.rulesPlan()
-	if kind != p.Kind {
-		p.Kind, p.Random = kind, w.masqueradesRandomly(ctx, kind)
-		if _, err := rules.Apply(ctx, p); err != nil {
-			w.cannotChange(ctx, p, err)
-			return false
-		}
-		w.rulesKind, w.randomPorts, w.retire, changed = p.Kind, p.Random, true, true
-		w.log.Info("rules are of another kind now", "kind", string(kind), "reason", why)
-	}
-	if !w.retire {
-		return changed
-	}
-	if _, err := rules.Retire(ctx, p); err != nil {
-		w.cannotChange(ctx, p, err)
-		return changed
-	}
-	w.retire, w.kindOf = false, ""
-	return changed
-}
-
-func (w *ruleWatch) cannotChange(ctx context.Context, p rules.Plan, err error) {
-	if ctx.Err() == nil && err.Error() != w.kindOf && w.say.Allow() {
-		w.log.Error("rules cannot be changed to another kind, trying on", "kind", string(p.Kind), "error", err)
-		w.kindOf = err.Error()
-	}
 }
 
 func (w *ruleWatch) look(ctx context.Context) {
@@ -243,9 +224,12 @@ func (w *ruleWatch) lookForDrops(p rules.Plan) {
 
 // warnings are those of the host, and of its rules.
 func (s *segment) warnings() []string {
-	all := hostWarnings(sysctls, s.device)
-	if d := s.dropping.Load(); d != nil {
-		all = append(all, *d...)
+	var all []string
+	for _, one := range s.sides {
+		all = append(all, hostWarnings(sysctls, one.device)...)
+		if d := one.dropping.Load(); d != nil {
+			all = append(all, *d...)
+		}
 	}
-	return all
+	return append([]string{}, all...) // [] in JSON
 }

@@ -22,27 +22,20 @@ import (
 	"vxtap/tunnel"
 	"vxtap/tunnel/host"
 	"vxtap/tunnel/rules"
-	"vxtap/tunnel/tap"
-	"vxtap/tunnel/underlay"
-	"vxtap/tunnel/uplink"
 )
 
 // segment is one VNI on this host for as long as its subnet and the network
-// config stay what they are. All but own, lost and view, and what is live, is set
-// before run.
+// config stay what they are: what its sides have in common. All but own, lost and
+// view, and what is live, is set before run.
 type segment struct {
 	d      *daemon
 	log    *slog.Logger
 	config lease.Config // that it was opened by; see current
-	device string
-	mac    ether.MAC
+	device string       // of IPv4, which there always is: the name of the segment
+	admin  *adminServer
 
-	underlay *underlay.Conn
-	tap      *tap.Device
-	whole    *uplink.Device // nil: super-frames are cut here, and noUplink says why
-	noUplink string
-	admin    *adminServer
-	sw       *tunnel.Switch
+	ipv4  *side
+	sides []*side // ipv4 first
 
 	own   atomic.Pointer[lease.Lease] // our lease; after run began it changes only in its times
 	lost  atomic.Bool                 // own is not ours at present; hold is about to get it back
@@ -50,14 +43,14 @@ type segment struct {
 	view  atomic.Pointer[lease.Selection]
 	news  chan struct{} // tells report that view has changed
 	first sync.Once     // publish
+	// takenBy is who was last told to have our subnet. Only publish uses it.
+	takenBy netip.Addr
 	memory
 	live
 
 	rulesKind   rules.Kind
 	randomPorts bool          // of what is masqueraded
-	previous    netip.Prefix  // the network that rules may be left of
 	rulesNews   chan struct{} // tells watchRules that something has changed
-	dropping    atomic.Pointer[[]string]
 
 	closers []func() error // undo what was opened, last first
 }
@@ -66,6 +59,8 @@ type segment struct {
 //
 //   - what can be refused without asking anybody comes before the lease, so
 //     that a host that cannot take part takes no subnet;
+//   - a kernel device that is to be replaced forwards until all is known that has
+//     to be asked for, so that it is missed for a moment only;
 //   - the subnet file comes last, since whoever waits for it starts containers
 //     as soon as it is there.
 //
@@ -85,22 +80,26 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		rulesNews: make(chan struct{}, 1),
 		live:      newLive(),
 	}
+	s.ipv4 = s.addSide(s.device)
 	s.view.Store(&lease.Selection{})
 	for _, step := range []func(context.Context) error{
 		s.check,
+		s.each((*side).check),
+		s.checkAdmin,
 		s.chooseMAC,
-		s.openUnderlay,
-		s.openTAP,
-		s.openUplink,
+		s.each((*side).takeOver),
+		s.each((*side).openUnderlay),
+		s.each((*side).openTAP),
+		s.each((*side).openUplink),
 		s.openAdmin,
 		s.acquire,
-		s.openSwitch,
+		s.each((*side).openSwitch),
 		s.setRules,
-		s.setUpHost,
+		s.each((*side).setUpHost),
 		s.writeSubnetFile,
 	} {
 		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, s.abandon(ctx))
+			return nil, errors.Join(s.afterTakeover(err), s.abandon(ctx))
 		}
 	}
 	return s, nil
@@ -109,28 +108,33 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 // deviceName is flannel's name for the device of a VNI.
 func deviceName(vni vxlan.VNI) string { return fmt.Sprintf("flannel.%d", vni) }
 
-// check looks whether the way is free, and says what in the config is not
-// going to be as the operator may expect.
-func (s *segment) check(ctx context.Context) error {
+// check says what in the config is not going to be as the operator may expect.
+func (s *segment) check(context.Context) error {
 	for _, note := range s.config.Notes {
 		s.log.Warn("network config", "reason", note)
 	}
-	b, up := s.config.Backend, s.d.at().uplink
-	if b.DirectRouting {
+	if s.config.Backend.DirectRouting {
 		s.log.Warn("network config", "reason", "DirectRouting is not there yet: all peers are reached through the tunnel")
 	}
 	s.warnOfMTU()
+	return nil
+}
+
+// checkAdmin looks whether another daemon has the segment.
+func (s *segment) checkAdmin(ctx context.Context) error {
+	return checkAdmin(ctx, s.d.runDir, s.device)
+}
+
+// check chooses the MTU and looks whether the way is free.
+func (s *side) check(context.Context) error {
 	s.mtu.Store(int32(s.wantedMTU()))
-	for _, a := range []netip.Addr{up.Addr, s.d.at().vtep} {
-		if s.config.Network.Contains(a) {
+	for _, a := range []netip.Addr{s.d.at().uplink.Addr, s.d.at().vtep} {
+		if s.network().Contains(a) {
 			return fmt.Errorf("address %s of this host lies inside the overlay's Network %s, so that the tunnel would carry itself: "+
-				"choose another interface with -iface, or another Network", a, s.config.Network)
+				"choose another interface with -iface, or another Network", a, s.network())
 		}
 	}
-	if err := host.CheckFree(s.device, b.Port, up.Addr); err != nil {
-		return err
-	}
-	return checkAdmin(ctx, s.d.runDir, s.device)
+	return s.checkFree()
 }
 
 // chooseMAC takes the MAC that our lease names already: peers keep sending to
@@ -140,7 +144,7 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 	if s.known != nil {
 		own := s.known.Own
 		s.own.Store(&own)
-		s.mac = own.Attrs.MAC
+		s.ipv4.mac = own.Attrs.MAC
 		return nil
 	}
 	own, held, err := s.d.registry.Own(ctx, s.d.at().vtep)
@@ -151,12 +155,15 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 		return err
 	}
 	s.own.Store(&own)
-	s.mac = own.Attrs.MAC
+	s.ipv4.mac = own.Attrs.MAC
 	if !held {
-		s.mac = s.d.before.Attrs.MAC
+		s.ipv4.mac = s.d.before.Attrs.MAC
+		if s.ipv4.kernel != nil {
+			s.ipv4.mac = s.ipv4.kernel.MAC
+		}
 	}
-	if s.mac.IsZero() || s.mac.IsMulticast() {
-		s.mac = ether.RandomMAC()
+	if s.ipv4.mac.IsZero() || s.ipv4.mac.IsMulticast() {
+		s.ipv4.mac = ether.RandomMAC()
 	}
 	return nil
 }
@@ -188,6 +195,9 @@ func (s *segment) acquire(ctx context.Context) error {
 	if s.known != nil {
 		return nil // hold asks, as soon as there is somebody to ask
 	}
+	if s.tookOver() {
+		return nil // takeOver did
+	}
 	previous, err := lease.ReadSubnetEnv(s.d.subnetFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("the subnet file cannot be read", "path", s.d.subnetFile, "error", err)
@@ -197,7 +207,7 @@ func (s *segment) acquire(ctx context.Context) error {
 	}
 	own, err := s.d.registry.Acquire(ctx, s.config, lease.Request{
 		PublicIP: s.d.at().vtep,
-		MAC:      s.mac,
+		MAC:      s.ipv4.mac,
 		Previous: previous.Subnet,
 		Before:   s.d.before,
 	})
@@ -217,7 +227,7 @@ func created(held, own lease.Lease) bool {
 	return own.Created != held.Created && own.Created == own.Revision
 }
 
-func (s *segment) openSwitch(context.Context) error {
+func (s *side) openSwitch(context.Context) error {
 	lanes, err := s.lanes()
 	if err != nil {
 		return err
@@ -226,7 +236,7 @@ func (s *segment) openSwitch(context.Context) error {
 		VNI:       s.config.Backend.VNI,
 		MAC:       s.mac,
 		RouterMAC: routerMAC(s.mac),
-		Subnet:    s.own.Load().Subnet,
+		Subnet:    s.subnet(),
 		MTU:       int(s.mtu.Load()),
 		GBP:       s.config.Backend.GBP,
 		Lanes:     lanes,
@@ -250,20 +260,20 @@ func routerMAC(device ether.MAC) ether.MAC {
 	return device
 }
 
-func (s *segment) setUpHost(context.Context) error {
+func (s *side) setUpHost(context.Context) error {
 	_, err := host.Apply(s.plan(s.log))
 	return err
 }
 
-// plan is what the host's kernel is to know of the segment.
-func (s *segment) plan(log *slog.Logger) host.Plan {
-	subnet := s.own.Load().Subnet
+// plan is what the host's kernel is to know of the side.
+func (s *side) plan(log *slog.Logger) host.Plan {
+	subnet := s.subnet()
 	return host.Plan{
 		Device:    s.device,
 		MAC:       s.mac,
 		MTU:       int(s.mtu.Load()),
 		Addr:      netip.PrefixFrom(subnet.Addr(), subnet.Addr().BitLen()),
-		Network:   s.config.Network,
+		Network:   s.network(),
 		RouterMAC: routerMAC(s.mac),
 		Blackhole: s.blackhole(),
 		Log:       log,
@@ -271,11 +281,11 @@ func (s *segment) plan(log *slog.Logger) host.Plan {
 }
 
 // blackhole is where what has no other way is to be dropped.
-func (s *segment) blackhole() netip.Prefix {
+func (s *side) blackhole() netip.Prefix {
 	if !s.d.rules.blackhole {
 		return netip.Prefix{}
 	}
-	return s.own.Load().Subnet
+	return s.subnet()
 }
 
 func (s *segment) writeSubnetFile(context.Context) error {
@@ -286,7 +296,7 @@ func (s *segment) subnetEnv() lease.SubnetEnv {
 	return lease.SubnetEnv{
 		Network: s.config.Network,
 		Subnet:  s.own.Load().Subnet,
-		MTU:     int(s.mtu.Load()),
+		MTU:     int(s.ipv4.mtu.Load()),
 		IPMasq:  s.d.rules.ipMasq,
 	}
 }
@@ -295,12 +305,9 @@ func (s *segment) subnetEnv() lease.SubnetEnv {
 // one of these fails for good.
 func (s *segment) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		if err := s.sw.Run(ctx); err != nil {
-			return fmt.Errorf("forward frames between %s and UDP port %d: %w", s.device, s.config.Backend.Port, err)
-		}
-		return nil
-	})
+	for _, one := range s.sides {
+		one.run(ctx, g)
+	}
 	g.Go(func() error {
 		s.publishKnown()
 		return s.d.registry.Watch(ctx, s.hear)
@@ -314,13 +321,23 @@ func (s *segment) run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return s.admin.wait(ctx) })
-	g.Go(func() error { s.watchHost(ctx); return nil })
 	g.Go(func() error { s.followHome(ctx); return nil })
 	g.Go(func() error { s.watchRules(ctx); return nil })
+	return g.Wait()
+}
+
+// run has g forward frames, and keep what the host must know of the side.
+func (s *side) run(ctx context.Context, g *errgroup.Group) {
+	g.Go(func() error {
+		if err := s.sw.Run(ctx); err != nil {
+			return fmt.Errorf("forward frames between %s and UDP port %d: %w", s.device, s.config.Backend.Port, err)
+		}
+		return nil
+	})
+	g.Go(func() error { s.watchHost(ctx); return nil })
 	if s.whole != nil {
 		g.Go(func() error { return s.whole.Run(ctx) })
 	}
-	return g.Wait()
 }
 
 // republish hands the state of all leases to the switch once more: this host's own
@@ -341,7 +358,8 @@ func (s *segment) publish(all lease.Snapshot) {
 	defer s.publishing.Unlock()
 	s.leases = &all
 	now := all.Select(s.config, *s.own.Load())
-	s.sw.SetPeers(peersOf(now))
+	s.give(&now, all)
+	s.ipv4.sw.SetPeers(peersOf(now))
 	s.view.Store(&now)
 	select {
 	case s.news <- struct{}{}:
@@ -349,8 +367,9 @@ func (s *segment) publish(all lease.Snapshot) {
 	}
 	s.first.Do(func() {
 		s.d.ready()
-		s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.at().vtep, "mac", s.mac,
-			"mtu", s.mtu.Load(), "peers", len(now.Peers), "queues", s.queues(), "offloads", s.offloadList())
+		s.tellOfTakeover()
+		s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.at().vtep, "mac", s.ipv4.mac,
+			"mtu", s.ipv4.mtu.Load(), "peers", len(now.Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
 	})
 }
 

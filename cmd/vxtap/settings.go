@@ -37,6 +37,7 @@ type settings struct {
 	etcd        etcd.Config // Password is a secret: nothing logs or shows settings whole
 	uplink      host.Choice
 	publicIP    netip.Addr // zero: the uplink's
+	takeover    bool
 	offload     offloads
 	queues      int    // of the TAP, and receiving sockets
 	txPath      string // txAuto, txUDP or txUplink
@@ -66,6 +67,7 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 	}
 	s := settings{
 		etcd:        r.etcd(),
+		takeover:    c.Bool("takeover"),
 		offload:     r.offloads(),
 		queues:      r.queues(),
 		txPath:      r.choice("tx-path", txAuto, txUDP, txUplink),

@@ -213,8 +213,8 @@ func (s *Status) addPlan(seg *segment) {
 	s.VNI = uint32(seg.config.Backend.VNI)
 	s.Network = seg.config.Network
 	s.Port = seg.config.Backend.Port
-	s.MAC = seg.mac
-	s.MTU = int(seg.mtu.Load())
+	s.MAC = seg.ipv4.mac
+	s.MTU = int(seg.ipv4.mtu.Load())
 }
 
 // addLease adds what the segment knows of its lease: the end as of when it was
@@ -235,19 +235,19 @@ func (s *Status) addLease(seg *segment) {
 func (s *Status) addSegment(seg *segment) {
 	s.addPlan(seg)
 	s.addLease(seg)
-	s.Offloads = offloadsStatus(seg.tap.Offloads(), seg.underlay.Offloads(), seg.d.offload.coalesce)
+	s.Offloads = offloadsStatus(seg.ipv4.tap.Offloads(), seg.ipv4.underlay.Offloads(), seg.d.offload.coalesce)
 	s.Queues = seg.queues()
 
 	s.Warnings = append(seg.warnings(), seg.notices()...)
 	s.Config = configStatus(seg.notice.Load())
 
-	st := seg.sw.Stats()
-	s.TXPath = seg.txPathStatus(st.Out.Whole)
+	st := seg.ipv4.sw.Stats()
+	s.TXPath = seg.ipv4.txPathStatus(st.Out.Whole)
 	s.Out, s.In = directionStatus(&st.Out), directionStatus(&st.In)
 	// The switch cannot know these: the kernel keeps them with the sockets and
 	// the device. A device that has just gone has no number, and no frames
 	// either.
-	s.SocketOverflows = seg.underlay.Overflows()
+	s.SocketOverflows = seg.ipv4.underlay.Overflows()
 	s.TAPOverflows, _ = host.TXDropped(seg.device)
 	for _, p := range st.Peers {
 		s.Peers = append(s.Peers, PeerStatus{
@@ -263,7 +263,7 @@ func (s *Status) addSegment(seg *segment) {
 	}
 }
 
-func (s *segment) txPathStatus(frames uint64) TXPathStatus {
+func (s *side) txPathStatus(frames uint64) TXPathStatus {
 	p := TXPathStatus{Configured: s.d.txPath, InUse: txUDP, Reason: s.noUplink, Frames: frames, Cut: []CutStatus{}}
 	if s.whole == nil {
 		return p

@@ -90,8 +90,11 @@ func (s *supervised) feed(before error) error {
 func (d *daemon) alive() error {
 	err := d.registry.Alive()
 	d.withSegment(func(s *segment) {
-		if s != nil {
-			err = errors.Join(err, s.sw.Alive())
+		if s == nil {
+			return
+		}
+		for _, one := range s.sides {
+			err = errors.Join(err, one.sw.Alive())
 		}
 	})
 	return err

@@ -27,7 +27,7 @@ const (
 // must know, and has the uplink's gates proven again when the host changes,
 // until ctx ends. It is no reason to end if nobody tells of changes: the host is
 // looked at now and then, and gates are proven while in use.
-func (s *segment) watchHost(ctx context.Context) {
+func (s *side) watchHost(ctx context.Context) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		err := host.Changes(ctx, s.device, func(c host.Change) {
@@ -44,7 +44,7 @@ func (s *segment) watchHost(ctx context.Context) {
 		return nil
 	})
 	g.Go(func() error {
-		m := &mender{segment: s, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
+		m := &mender{side: s, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
 		tick := time.NewTicker(lookEvery)
 		defer tick.Stop()
 		for {
@@ -63,9 +63,9 @@ func (s *segment) watchHost(ctx context.Context) {
 	_ = g.Wait() // neither returns an error
 }
 
-// mender sets up again what is not as the segment's plan says.
+// mender sets up again what is not as the side's plan says.
 type mender struct {
-	*segment
+	*side
 	say    *rate.Limiter
 	failed string // what the last attempt failed by
 	said   string // of that
