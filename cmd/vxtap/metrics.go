@@ -84,7 +84,7 @@ func newStatusCollector(status func(time.Time) Status) *statusCollector {
 	add(metricWhole, "Super-frames that left whole, through the host's own stack.")
 	add(metricUplink, "Whether super-frames leave whole. 0: they are cut here.")
 	add(metricCutPeers, "Peers to which super-frames are cut although they leave whole to others, or would.")
-	add(metricWarnings, "Settings of the host that keep containers from the overlay; vxtap status names them.")
+	add(metricWarnings, "What keeps containers from the overlay, or waits for somebody to do something; vxtap status names it.")
 	add(metricBuildInfo, "Always 1; the labels tell the build.", "version", "goversion")
 	return c
 }

@@ -31,8 +31,10 @@ func TestStrictReversePathFilterIsNamed(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			d := &daemon{}
+			d.home.Store(&home{uplink: host.Uplink{Name: "eth0"}})
 			s := &side{
-				segment: &segment{d: &daemon{uplink: host.Uplink{Name: "eth0"}}, config: lease.Config{Network: netip.MustParsePrefix("10.5.0.0/16"), Backend: lease.Backend{DirectRouting: tt.direct}}},
+				segment: &segment{d: d, config: lease.Config{Network: netip.MustParsePrefix("10.5.0.0/16"), Backend: lease.Backend{DirectRouting: tt.direct}}},
 				device:  "flannel.1",
 			}
 			var got []string
