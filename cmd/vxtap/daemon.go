@@ -47,6 +47,8 @@ type daemon struct {
 	registry *lease.Registry
 	before   lease.Lease // what this host had when it last ran, as far as is known; else the zero Lease
 
+	certificateEnds func() time.Time // of the client certificate for etcd, zero for none; may be nil
+
 	phase atomic.Value // phase
 	// deletions bounds how often the TAP is made anew for somebody who keeps
 	// deleting it.
@@ -118,6 +120,7 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 		}
 		return err
 	}
+	d.certificateEnds = store.CertificateEnds
 	d.registry = lease.New(store, lease.Options{TTL: s.leaseTTL, RenewMargin: s.renewMargin, Log: log})
 	return errors.Join(d.serve(ctx, health), store.Close())
 }
