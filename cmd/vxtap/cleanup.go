@@ -19,8 +19,8 @@ import (
 )
 
 const cleanupHelp = `vxtap cleanup removes what outlives the daemon on this host, and says what it
-removed: the rules for masquerading and forwarding, the blackhole route, and
-sockets of daemons that died. It refuses to while a daemon runs.
+removed: the rules for masquerading and forwarding, the blackhole route, direct
+routes to peers, and sockets of daemons that died. It refuses to while a daemon runs.
 
   vxtap cleanup
   vxtap cleanup -flanneld
@@ -75,6 +75,7 @@ func cleanupCommand(c *cli.Context, env []string) error {
 		theirs = subnet.Subnet
 	}
 	note(host.RemoveBlackholes(theirs))
+	note(host.RemoveDirectRoutes(netip.Prefix{}))
 	note(removeSockets(value("run-dir")))
 	if err := errors.Join(errs...); err != nil {
 		return err

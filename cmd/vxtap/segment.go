@@ -37,14 +37,14 @@ type segment struct {
 	ipv4  *side
 	sides []*side // ipv4 first
 
-	own   atomic.Pointer[lease.Lease] // our lease; after run began it changes only in its times
-	lost  atomic.Bool                 // own is not ours at present; hold is about to get it back
-	made  lease.Lease                 // that was created for this segment; the zero Lease: none
-	view  atomic.Pointer[lease.Selection]
-	news  chan struct{} // tells report that view has changed
-	first sync.Once     // publish
-	// takenBy is who was last told to have our subnet. Only publish uses it.
-	takenBy netip.Addr
+	own   atomic.Pointer[lease.Lease]     // our lease; after run began it changes only in its times
+	lost  atomic.Bool                     // own is not ours at present; hold is about to get it back
+	made  lease.Lease                     // that was created for this segment; the zero Lease: none
+	view  atomic.Pointer[lease.Selection] // of its Peers only the number is good
+	news  chan struct{}                   // tells report that view has changed
+	first sync.Once                       // forwards
+	unset atomic.Int32                    // sides whose peers the kernel has not been told of
+	publisher
 	memory
 
 	rulesKind   rules.Kind
@@ -79,6 +79,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		rulesNews: make(chan struct{}, 1),
 	}
 	s.ipv4 = s.addSide(s.device)
+	s.unset.Store(int32(len(s.sides)))
 	s.view.Store(&lease.Selection{})
 	for _, step := range []func(context.Context) error{
 		s.check,
@@ -111,9 +112,6 @@ func (s *segment) check(context.Context) error {
 	for _, note := range s.config.Notes {
 		s.log.Warn("network config", "reason", note)
 	}
-	if s.config.Backend.DirectRouting {
-		s.log.Warn("network config", "reason", "DirectRouting is not there yet: all peers are reached through the tunnel")
-	}
 	return nil
 }
 
@@ -123,7 +121,7 @@ func (s *segment) checkAdmin(ctx context.Context) error {
 }
 
 // check chooses the MTU and looks whether the way is free.
-func (s *side) check(context.Context) error {
+func (s *side) check(ctx context.Context) error {
 	b, up := s.config.Backend, s.d.uplink
 	outer := up.MTU
 	if b.MTU != 0 {
@@ -140,7 +138,7 @@ func (s *side) check(context.Context) error {
 				"choose another interface with -iface, or another Network", a, s.network())
 		}
 	}
-	return s.checkFree()
+	return s.checkFree(ctx)
 }
 
 // chooseMAC takes the MAC that our lease names already: peers keep sending to
@@ -240,6 +238,7 @@ func (s *side) openSwitch(context.Context) error {
 		RouterMAC: routerMAC(s.mac),
 		Subnet:    s.subnet(),
 		MTU:       s.mtu,
+		PeerMACs:  s.perPeer(),
 		GBP:       s.config.Backend.GBP,
 		Lanes:     lanes,
 		Coalesce:  s.d.offload.coalesce,
@@ -263,7 +262,12 @@ func routerMAC(device ether.MAC) ether.MAC {
 }
 
 func (s *side) setUpHost(context.Context) error {
-	_, err := host.Apply(s.plan(s.log))
+	if _, err := host.Apply(s.plan(s.log)); err != nil {
+		return err
+	}
+	// The subnet may have been a peer's when the daemon ran last. A route to that
+	// peer would go before the bridge's own.
+	_, err := host.RemoveDirectRoutes(s.subnet())
 	return err
 }
 
@@ -277,6 +281,7 @@ func (s *side) plan(log *slog.Logger) host.Plan {
 		Addr:      netip.PrefixFrom(subnet.Addr(), subnet.Addr().BitLen()),
 		Network:   s.network(),
 		RouterMAC: routerMAC(s.mac),
+		PerPeer:   s.perPeer(),
 		Blackhole: s.blackhole(),
 		Log:       log,
 	}
@@ -332,15 +337,17 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 		return nil
 	})
 	g.Go(func() error { s.watchHost(ctx); return nil })
+	g.Go(func() error { s.watchRoutes(ctx); return nil })
 	if s.whole != nil {
 		g.Go(func() error { return s.whole.Run(ctx) })
 	}
 }
 
 // publish hands a new state of all leases to the switch. From the first one on
-// frames have somewhere to go: the daemon is ready then, and not before.
+// frames have somewhere to go: the daemon is ready then, and not before. Where the
+// kernel knows peers one by one it has to be told first.
 func (s *segment) publish(all lease.Snapshot) {
-	now := all.Select(s.config, *s.own.Load())
+	now := s.selector.Select(all, s.config, *s.own.Load())
 	s.give(&now, all)
 	s.ipv4.sw.SetPeers(peersOf(now))
 	s.view.Store(&now)
@@ -348,12 +355,25 @@ func (s *segment) publish(all lease.Snapshot) {
 	case s.news <- struct{}{}:
 	default: // report is told already, and will take all there is
 	}
-	s.first.Do(func() {
-		s.d.ready()
-		s.tellOfTakeover()
-		s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.ipv4.mac,
-			"mtu", s.ipv4.mtu, "peers", len(now.Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
-	})
+	s.tellRoutes()
+	if !s.perPeer() {
+		s.first.Do(s.forwards)
+	}
+}
+
+// routesAreSet is called once for each side, when the kernel knows its peers.
+func (s *segment) routesAreSet() {
+	if s.unset.Add(-1) == 0 && s.perPeer() {
+		s.first.Do(s.forwards)
+	}
+}
+
+// forwards says that frames have somewhere to go.
+func (s *segment) forwards() {
+	s.d.ready()
+	s.tellOfTakeover()
+	s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.ipv4.mac,
+		"mtu", s.ipv4.mtu, "peers", len(s.view.Load().Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
 }
 
 // close undoes what openSegment did, but for the lease and the subnet file.

@@ -34,11 +34,12 @@ type side struct {
 
 	previous netip.Prefix // the network that rules may be left of
 	dropping atomic.Pointer[[]string]
+	routes   routesState
 }
 
 // addSide gives s a side more.
 func (s *segment) addSide(device string) *side {
-	one := &side{segment: s, device: device, log: s.d.log.With("device", device)}
+	one := &side{segment: s, device: device, log: s.d.log.With("device", device), routes: newRoutesState()}
 	s.sides = append(s.sides, one)
 	return one
 }

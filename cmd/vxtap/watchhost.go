@@ -35,7 +35,7 @@ func (s *side) watchHost(ctx context.Context) {
 			if c == host.Elsewhere && s.whole != nil {
 				s.whole.Again()
 			}
-			for _, news := range []chan struct{}{changed, s.rulesNews} {
+			for _, news := range []chan struct{}{changed, s.rulesNews, s.routes.hostNews} {
 				select {
 				case news <- struct{}{}:
 				default: // it is going to be looked at
