@@ -19,8 +19,8 @@ import (
 )
 
 const cleanupHelp = `vxtap cleanup removes what outlives the daemon on this host, and says what it
-removed: the rules for masquerading and forwarding, the blackhole route, and
-sockets of daemons that died. It refuses to while a daemon runs.
+removed: the rules for masquerading and forwarding, the blackhole route, direct
+routes to peers, and sockets of daemons that died. It refuses to while a daemon runs.
 
   vxtap cleanup
   vxtap cleanup -flanneld
@@ -35,7 +35,7 @@ func cleanupFlags() []cli.Flag {
 	return []cli.Flag{
 		textFlag("run-dir", defaultRunDir, "`DIR` of the daemon's socket"),
 		textFlag("subnet-file", defaultSubnetFile, "`FILE` that says which subnet flanneld's blackhole route is for; used with -flanneld"),
-		boolFlag("flanneld", false, "remove besides what only a flanneld leaves: kernel vxlan devices flannel.<VNI> and flannel-v6.<VNI>, its blackhole route, its rules for IPv6"),
+		boolFlag("flanneld", false, "remove besides what only a flanneld leaves: kernel vxlan devices flannel.<VNI> and flannel-v6.<VNI>, its blackhole route"),
 	}
 }
 
@@ -66,7 +66,7 @@ func cleanupCommand(c *cli.Context, env []string) error {
 	if flanneld {
 		note(host.RemoveKernelVXLAN())
 	}
-	note(rules.Remove(c.Context, flanneld))
+	note(rules.Remove(c.Context))
 	var theirs netip.Prefix
 	if flanneld {
 		// Without the file, or with a broken one, there is no route to look for.
@@ -77,6 +77,7 @@ func cleanupCommand(c *cli.Context, env []string) error {
 		theirs = subnet.Subnet
 	}
 	note(host.RemoveBlackholes(theirs))
+	note(host.RemoveDirectRoutes(netip.Prefix{}))
 	note(removeSockets(value("run-dir")))
 	if err := errors.Join(errs...); err != nil {
 		return err

@@ -222,7 +222,7 @@ func (w *ruleWatch) lookForDrops(p rules.Plan) {
 	w.dropping.Store(&warnings)
 }
 
-// warnings are those of the host, and of its rules.
+// warnings are those of the host, of its rules, and of its routes.
 func (s *segment) warnings() []string {
 	var all []string
 	for _, one := range s.sides {
@@ -230,6 +230,7 @@ func (s *segment) warnings() []string {
 		if d := one.dropping.Load(); d != nil {
 			all = append(all, *d...)
 		}
+		all = append(all, one.routeWarnings(sysctls)...)
 	}
 	return append([]string{}, all...) // [] in JSON
 }

@@ -37,14 +37,14 @@ type segment struct {
 	ipv4  *side
 	sides []*side // ipv4 first
 
-	own   atomic.Pointer[lease.Lease] // our lease; after run began it changes only in its times
-	lost  atomic.Bool                 // own is not ours at present; hold is about to get it back
-	made  lease.Lease                 // that was created for this segment; the zero Lease: none
-	view  atomic.Pointer[lease.Selection]
-	news  chan struct{} // tells report that view has changed
-	first sync.Once     // publish
-	// takenBy is who was last told to have our subnet. Only publish uses it.
-	takenBy netip.Addr
+	own   atomic.Pointer[lease.Lease]     // our lease; after run began it changes only in its times
+	lost  atomic.Bool                     // own is not ours at present; hold is about to get it back
+	made  lease.Lease                     // that was created for this segment; the zero Lease: none
+	view  atomic.Pointer[lease.Selection] // of its Peers only the number is good
+	news  chan struct{}                   // tells report that view has changed
+	first sync.Once                       // forwards
+	unset atomic.Int32                    // sides whose peers the kernel has not been told of
+	publisher
 	memory
 	live
 
@@ -81,6 +81,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		live:      newLive(),
 	}
 	s.ipv4 = s.addSide(s.device)
+	s.unset.Store(int32(len(s.sides)))
 	s.view.Store(&lease.Selection{})
 	for _, step := range []func(context.Context) error{
 		s.check,
@@ -113,9 +114,6 @@ func (s *segment) check(context.Context) error {
 	for _, note := range s.config.Notes {
 		s.log.Warn("network config", "reason", note)
 	}
-	if s.config.Backend.DirectRouting {
-		s.log.Warn("network config", "reason", "DirectRouting is not there yet: all peers are reached through the tunnel")
-	}
 	s.warnOfMTU()
 	return nil
 }
@@ -126,7 +124,7 @@ func (s *segment) checkAdmin(ctx context.Context) error {
 }
 
 // check chooses the MTU and looks whether the way is free.
-func (s *side) check(context.Context) error {
+func (s *side) check(ctx context.Context) error {
 	s.mtu.Store(int32(s.wantedMTU()))
 	for _, a := range []netip.Addr{s.d.at().uplink.Addr, s.d.at().vtep} {
 		if s.network().Contains(a) {
@@ -134,7 +132,7 @@ func (s *side) check(context.Context) error {
 				"choose another interface with -iface, or another Network", a, s.network())
 		}
 	}
-	return s.checkFree()
+	return s.checkFree(ctx)
 }
 
 // chooseMAC takes the MAC that our lease names already: peers keep sending to
@@ -238,6 +236,7 @@ func (s *side) openSwitch(context.Context) error {
 		RouterMAC: routerMAC(s.mac),
 		Subnet:    s.subnet(),
 		MTU:       int(s.mtu.Load()),
+		PeerMACs:  s.perPeer(),
 		GBP:       s.config.Backend.GBP,
 		Lanes:     lanes,
 		Coalesce:  s.d.offload.coalesce,
@@ -261,7 +260,12 @@ func routerMAC(device ether.MAC) ether.MAC {
 }
 
 func (s *side) setUpHost(context.Context) error {
-	_, err := host.Apply(s.plan(s.log))
+	if _, err := host.Apply(s.plan(s.log)); err != nil {
+		return err
+	}
+	// The subnet may have been a peer's when the daemon ran last. A route to that
+	// peer would go before the bridge's own.
+	_, err := host.RemoveDirectRoutes(s.subnet())
 	return err
 }
 
@@ -275,6 +279,7 @@ func (s *side) plan(log *slog.Logger) host.Plan {
 		Addr:      netip.PrefixFrom(subnet.Addr(), subnet.Addr().BitLen()),
 		Network:   s.network(),
 		RouterMAC: routerMAC(s.mac),
+		PerPeer:   s.perPeer(),
 		Blackhole: s.blackhole(),
 		Log:       log,
 	}
@@ -335,6 +340,7 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 		return nil
 	})
 	g.Go(func() error { s.watchHost(ctx); return nil })
+	g.Go(func() error { s.watchRoutes(ctx); return nil })
 	if s.whole != nil {
 		g.Go(func() error { return s.whole.Run(ctx) })
 	}
@@ -352,25 +358,40 @@ func (s *segment) republish() {
 }
 
 // publish hands a new state of all leases to the switch. From the first one on
-// frames have somewhere to go: the daemon is ready then, and not before.
+// frames have somewhere to go: the daemon is ready then, and not before. Where the
+// kernel knows peers one by one it has to be told first.
 func (s *segment) publish(all lease.Snapshot) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	s.leases = &all
-	now := all.Select(s.config, *s.own.Load())
-	s.give(&now, all)
+	own := s.ownIn(all)
+	now := s.selector.Select(all, s.config, own)
+	s.give(&now, all, own)
 	s.ipv4.sw.SetPeers(peersOf(now))
 	s.view.Store(&now)
 	select {
 	case s.news <- struct{}{}:
 	default: // report is told already, and will take all there is
 	}
-	s.first.Do(func() {
-		s.d.ready()
-		s.tellOfTakeover()
-		s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.at().vtep, "mac", s.ipv4.mac,
-			"mtu", s.ipv4.mtu.Load(), "peers", len(now.Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
-	})
+	s.tellRoutes()
+	if !s.perPeer() {
+		s.first.Do(s.forwards)
+	}
+}
+
+// routesAreSet is called once for each side, when the kernel knows its peers.
+func (s *segment) routesAreSet() {
+	if s.unset.Add(-1) == 0 && s.perPeer() {
+		s.first.Do(s.forwards)
+	}
+}
+
+// forwards says that frames have somewhere to go.
+func (s *segment) forwards() {
+	s.d.ready()
+	s.tellOfTakeover()
+	s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.at().vtep, "mac", s.ipv4.mac,
+		"mtu", s.ipv4.mtu.Load(), "peers", len(s.view.Load().Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
 }
 
 // close undoes what openSegment did, but for the lease and the subnet file.

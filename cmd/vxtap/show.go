@@ -139,6 +139,7 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	row("offloads", "TAP %s; UDP %s; coalescing %s; queues %d",
 		words(s.Offloads.TAP), words(s.Offloads.UDP), onOff(s.Offloads.Coalesce), s.Queues)
 	showSuperFrames(row, s.TXPath, len(s.Peers))
+	showRoutes(row, s.Routes, len(s.Peers))
 	row("checks", "source %s, inner source %s", s.Checks.Source, s.Checks.InnerSource)
 	row("daemon", "%s, pid %d, up %s", s.Version, s.PID, duration(time.Duration(s.Uptime*float64(time.Second))))
 	fmt.Fprintln(b, t.Render())
@@ -161,17 +162,36 @@ func showSuperFrames(row func(name, format string, args ...any), p TXPathStatus,
 	}
 }
 
+// showRoutes says nothing of what everybody has who asks for nothing.
+func showRoutes(row func(name, format string, args ...any), r RoutesStatus, peers int) {
+	name := "routes"
+	if r.Mode == routePerPeer {
+		row(name, "one for each peer")
+		name = ""
+	}
+	if r.DirectRouting {
+		row(name, "direct to %d of %d peers, without the tunnel", r.DirectPeers, peers)
+	}
+}
+
 func showPeers(b *strings.Builder, peers []PeerStatus) {
 	if len(peers) == 0 {
 		b.WriteString("\nNo peers.\n")
 		return
 	}
 	t := newTable(4, 5, 6, 7)
-	t.AppendHeader(table.Row{"PEER", "VTEP", "MAC", "FRAMES OUT", "BYTES OUT", "FRAMES IN", "BYTES IN"})
+	t.AppendHeader(table.Row{"PEER", "VTEP", "MAC", "FRAMES OUT", "BYTES OUT", "FRAMES IN", "BYTES IN", "WAY"})
 	for _, p := range peers {
-		t.AppendRow(table.Row{p.Subnet, p.VTEP, p.MAC, p.OutFrames, size(p.OutBytes), p.InFrames, size(p.InBytes)})
+		t.AppendRow(table.Row{p.Subnet, p.VTEP, p.MAC, p.OutFrames, size(p.OutBytes), p.InFrames, size(p.InBytes), wayTo(p)})
 	}
 	fmt.Fprintf(b, "\n%s\n", t.Render())
+}
+
+func wayTo(p PeerStatus) string {
+	if p.Direct {
+		return "direct"
+	}
+	return "tunnel"
 }
 
 func showTraffic(b *strings.Builder, s Status) {

@@ -37,11 +37,12 @@ type side struct {
 	tooSmall int             // the MTU that was refused last
 	previous netip.Prefix    // the network that rules may be left of
 	dropping atomic.Pointer[[]string]
+	routes   routesState
 }
 
 // addSide gives s a side more.
 func (s *segment) addSide(device string) *side {
-	one := &side{segment: s, device: device, log: s.d.log.With("device", device), hostNews: make(chan struct{}, 1)}
+	one := &side{segment: s, device: device, log: s.d.log.With("device", device), routes: newRoutesState(), hostNews: make(chan struct{}, 1)}
 	s.sides = append(s.sides, one)
 	return one
 }

@@ -42,6 +42,7 @@ type Status struct {
 	Queues    int            `json:"queues"` // of the TAP, each with a thread
 	TXPath    TXPathStatus   `json:"tx_path"`
 	Checks    ChecksStatus   `json:"checks"`
+	Routes    RoutesStatus   `json:"routes"`
 
 	Lease LeaseStatus `json:"lease"`
 	Etcd  EtcdStatus  `json:"etcd"`
@@ -88,6 +89,13 @@ type TXPathStatus struct {
 type CutStatus struct {
 	VTEP   netip.Addr `json:"vtep"`
 	Reason string     `json:"reason"`
+}
+
+// RoutesStatus says how the kernel knows the way to the peers.
+type RoutesStatus struct {
+	Mode          string `json:"mode"`           // "aggregate", one route for all, or "per-peer"
+	DirectRouting bool   `json:"direct_routing"` // the network config's: peers on a link of this host's are reached without the tunnel
+	DirectPeers   int    `json:"direct_peers"`   // how many those are
 }
 
 // ChecksStatus says how strict the switch is: "strict", "log" or "off".
@@ -146,6 +154,9 @@ type PeerStatus struct {
 	OutBytes  uint64       `json:"out_bytes"`
 	InFrames  uint64       `json:"in_frames"`
 	InBytes   uint64       `json:"in_bytes"`
+	// Direct says that a route of the kernel's leads to it, without the tunnel: what
+	// the tunnel counts is then only what comes that way all the same.
+	Direct bool `json:"direct"`
 }
 
 // RejectedKey is a key in etcd that no peer came from.
@@ -174,6 +185,7 @@ func (d *daemon) status(now time.Time) Status {
 	s.Warnings, s.Peers, s.Rejected = []string{}, []PeerStatus{}, []RejectedKey{}
 	s.Config = configStatus(nil)
 	s.Offloads = offloadsStatus(nil, nil, false)
+	s.Routes.Mode = d.routeMode
 	s.TXPath = TXPathStatus{Configured: d.txPath, InUse: txUDP, Cut: []CutStatus{}}
 	s.Out, s.In = directionStatus(&tunnel.Direction{}), directionStatus(&tunnel.Direction{})
 	d.withSegment(func(seg *segment) {
@@ -242,6 +254,7 @@ func (s *Status) addSegment(seg *segment) {
 	s.Config = configStatus(seg.notice.Load())
 
 	st := seg.ipv4.sw.Stats()
+	s.Routes = seg.routesStatus()
 	s.TXPath = seg.ipv4.txPathStatus(st.Out.Whole)
 	s.Out, s.In = directionStatus(&st.Out), directionStatus(&st.In)
 	// The switch cannot know these: the kernel keeps them with the sockets and
@@ -254,6 +267,7 @@ func (s *Status) addSegment(seg *segment) {
 			Subnet: p.Subnet, VTEP: p.VTEP, MAC: p.MAC,
 			OutFrames: p.OutFrames, OutBytes: p.OutBytes,
 			InFrames: p.InFrames, InBytes: p.InBytes,
+			Direct: seg.ipv4.isDirect(p.Subnet),
 		})
 	}
 	view := seg.view.Load()

@@ -34,7 +34,7 @@ func (s *side) watchHost(ctx context.Context) {
 			if c == host.Elsewhere && s.whole != nil {
 				s.whole.Again()
 			}
-			for _, news := range []chan struct{}{s.hostNews, s.homeNews, s.rulesNews} {
+			for _, news := range []chan struct{}{s.hostNews, s.homeNews, s.rulesNews, s.routes.hostNews} {
 				poke(news)
 			}
 		})

@@ -202,6 +202,7 @@ type Status struct {
 		MAC       ether.MAC    `json:"mac"`
 		OutFrames uint64       `json:"out_frames"`
 		InFrames  uint64       `json:"in_frames"`
+		Direct    bool         `json:"direct"`
 	} `json:"peers"`
 	Rejected []struct {
 		Key    string `json:"key"`

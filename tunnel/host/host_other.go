@@ -31,6 +31,9 @@ func FindUplink(Choice) (Uplink, error) { return Uplink{}, unsupported() }
 // CheckFree reports that this platform is not supported yet.
 func CheckFree(device string, port uint16, local netip.Addr) error { return unsupported() }
 
+// AwaitAddress returns at once.
+func AwaitAddress(context.Context, netip.Addr) {}
+
 // CheckSubnetRoute reports that this platform is not supported yet.
 func CheckSubnetRoute(subnet netip.Prefix) error { return unsupported() }
 
@@ -53,7 +56,7 @@ func (r *Routes) Sync(RoutePlan) (RouteReport, error) { return RouteReport{}, un
 func (r *Routes) Update(RoutePlan) (RouteReport, error) { return RouteReport{}, unsupported() }
 
 // RemoveDirectRoutes reports that this platform is not supported yet.
-func RemoveDirectRoutes() (removed []string, err error) { return nil, unsupported() }
+func RemoveDirectRoutes(netip.Prefix) (removed []string, err error) { return nil, unsupported() }
 
 // RemoveKernelVXLAN reports that this platform is not supported yet.
 func RemoveKernelVXLAN() (removed []string, err error) { return nil, unsupported() }
