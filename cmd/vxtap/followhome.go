@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"time"
 
 	"vxtap/tunnel/host"
@@ -44,6 +46,9 @@ func (s *segment) followHome(ctx context.Context) {
 		}
 	}
 }
+
+// maxHad is how many addresses a lease may have had that was not heard of yet.
+const maxHad = 8
 
 // mover finds out where the host is.
 type mover struct {
@@ -159,6 +164,10 @@ func (s *segment) moveTo(at home, up host.Uplink) error {
 		w.Wake() // it may be asleep on a socket that is no more
 	}
 	next := s.d.homeAt(up)
+	s.publishing.Lock()
+	s.had = append(slices.DeleteFunc(s.had, func(a netip.Addr) bool { return a == next.vtep }), at.vtep)
+	s.had = s.had[max(0, len(s.had)-maxHad):]
+	s.publishing.Unlock()
 	s.d.home.Store(next)
 	s.log.Warn("the tunnel's address is another one now, following", "address", up.Addr, "interface", up.Name,
 		"before", at.uplink.Addr, "vtep", next.vtep)

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -22,6 +23,7 @@ type live struct {
 	setting    sync.Mutex // held while the host is being set up
 	publishing sync.Mutex // held while the switch is being told of its peers
 	leases     *lease.Snapshot
+	had        []netip.Addr // addresses of this host that its lease had before
 
 	homeNews chan struct{} // tells followHome to look where the host is
 	moved    chan struct{} // tells hold that the lease is to have another address
@@ -50,13 +52,19 @@ func (s *segment) current() *lease.Config {
 	return &s.config
 }
 
-// lookAgain has the host, its rules and the routes to single peers looked at.
+// lookAgain has the host, its rules and its routes looked at. Those to peers are
+// not set before there are any.
 func (s *segment) lookAgain() {
 	for _, one := range s.sides {
 		poke(one.hostNews)
-		poke(one.routes.hostNews)
 	}
 	poke(s.rulesNews)
+	s.publishing.Lock()
+	known := s.leases != nil
+	s.publishing.Unlock()
+	if known {
+		s.tellRoutes()
+	}
 }
 
 // wantedMTU is what the device's MTU is to be.

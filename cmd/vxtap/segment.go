@@ -364,8 +364,9 @@ func (s *segment) publish(all lease.Snapshot) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	s.leases = &all
-	now := s.selector.Select(all, s.config, *s.own.Load())
-	s.give(&now, all)
+	own := s.ownIn(all)
+	now := s.selector.Select(all, s.config, own)
+	s.give(&now, all, own)
 	s.ipv4.sw.SetPeers(peersOf(now))
 	s.view.Store(&now)
 	select {
