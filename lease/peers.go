@@ -29,8 +29,23 @@ import (
 // host lives on, nobody else can tell: an operator may have reserved it another
 // subnet that it takes at its next start.
 func (s Snapshot) Select(c Config, own Lease) Selection {
-	sel := Selection{Peers: make([]Lease, 0, len(s.Leases)), Rejected: slices.Clone(s.Rejected)}
-	for _, l := range s.Leases {
+	return new(Selector).Select(s, c, own)
+}
+
+// Selector selects again and again, as Snapshot.Select does, and uses its memory
+// again: with ten thousand leases a change of one would otherwise take megabytes
+// each time. It is for one goroutine.
+type Selector struct {
+	peers []Lease
+	spans []span
+}
+
+// Select is Snapshot.Select. The Peers of what it returned before, all but their
+// number, are no longer good.
+func (x *Selector) Select(s Snapshot, c Config, own Lease) Selection {
+	sel := Selection{Peers: slices.Grow(x.peers[:0], len(s.Leases)), Rejected: slices.Clone(s.Rejected)}
+	for i := range s.Leases {
+		l := &s.Leases[i]
 		switch {
 		case own.Key != "" && l.Key == own.Key:
 			continue
@@ -38,19 +53,20 @@ func (s Snapshot) Select(c Config, own Lease) Selection {
 			sel.OtherBackend++
 			continue
 		}
-		if why := unfitPeer(l, c, own); why != "" {
+		if why := unfitPeer(l, c, &own); why != "" {
 			sel.Rejected = append(sel.Rejected, rejected(l.Key, why))
 			continue
 		}
-		sel.Peers = append(sel.Peers, l)
+		sel.Peers = append(sel.Peers, *l)
 	}
-	sel.dropOverlaps()
+	x.peers = sel.Peers
+	x.spans = sel.dropOverlaps(x.spans)
 	slices.SortFunc(sel.Rejected, func(a, b Rejected) int { return strings.Compare(a.Key, b.Key) })
 	return sel
 }
 
 // unfitPeer says why l cannot be a peer of own, whatever other leases say.
-func unfitPeer(l Lease, c Config, own Lease) string {
+func unfitPeer(l *Lease, c Config, own *Lease) string {
 	switch {
 	case !within(c.Network, l.Subnet):
 		return fmt.Sprintf("subnet %v is outside the network %v", l.Subnet, c.Network)
@@ -85,11 +101,12 @@ func spanOf(p netip.Prefix, peer int) span {
 	return span{first, first | (1<<(32-p.Bits()) - 1), peer}
 }
 
-// dropOverlaps moves peers whose subnet belongs to an earlier one to Rejected.
-func (s *Selection) dropOverlaps() {
-	spans := make([]span, len(s.Peers))
-	for i, l := range s.Peers {
-		spans[i] = spanOf(l.Subnet, i)
+// dropOverlaps moves peers whose subnet belongs to an earlier one to Rejected. It
+// works in the memory of spans, and returns it.
+func (s *Selection) dropOverlaps(spans []span) []span {
+	spans = slices.Grow(spans[:0], len(s.Peers))
+	for i := range s.Peers {
+		spans = append(spans, spanOf(s.Peers[i].Subnet, i))
 	}
 	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.first, b.first) })
 
@@ -107,7 +124,7 @@ func (s *Selection) dropOverlaps() {
 		i = j
 	}
 	if len(lost) == 0 {
-		return
+		return spans
 	}
 	kept := s.Peers[:0:0]
 	for i, l := range s.Peers {
@@ -118,6 +135,7 @@ func (s *Selection) dropOverlaps() {
 		kept = append(kept, l)
 	}
 	s.Peers = kept
+	return spans
 }
 
 // settle lets the earliest of spans stay, then the earliest that does not

@@ -12,7 +12,8 @@ import (
 // know nothing of each other.
 func peersOf(s lease.Selection) []tunnel.Peer {
 	peers := make([]tunnel.Peer, len(s.Peers))
-	for i, l := range s.Peers {
+	for i := range s.Peers {
+		l := &s.Peers[i]
 		peers[i] = tunnel.Peer{Subnet: l.Subnet, VTEP: l.Attrs.PublicIP, MAC: l.Attrs.MAC}
 	}
 	return peers

@@ -37,15 +37,14 @@ type segment struct {
 	ipv4  *side
 	sides []*side // ipv4 first
 
-	own   atomic.Pointer[lease.Lease] // our lease; after run began it changes only in its times
-	lost  atomic.Bool                 // own is not ours at present; hold is about to get it back
-	made  lease.Lease                 // that was created for this segment; the zero Lease: none
-	view  atomic.Pointer[lease.Selection]
-	news  chan struct{} // tells report that view has changed
-	first sync.Once     // forwards
-	unset atomic.Int32  // sides whose peers the kernel has not been told of
-	// takenBy is who was last told to have our subnet. Only publish uses it.
-	takenBy netip.Addr
+	own   atomic.Pointer[lease.Lease]     // our lease; after run began it changes only in its times
+	lost  atomic.Bool                     // own is not ours at present; hold is about to get it back
+	made  lease.Lease                     // that was created for this segment; the zero Lease: none
+	view  atomic.Pointer[lease.Selection] // of its Peers only the number is good
+	news  chan struct{}                   // tells report that view has changed
+	first sync.Once                       // forwards
+	unset atomic.Int32                    // sides whose peers the kernel has not been told of
+	publisher
 	memory
 
 	rulesKind   rules.Kind
@@ -348,7 +347,7 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 // frames have somewhere to go: the daemon is ready then, and not before. Where the
 // kernel knows peers one by one it has to be told first.
 func (s *segment) publish(all lease.Snapshot) {
-	now := all.Select(s.config, *s.own.Load())
+	now := s.selector.Select(all, s.config, *s.own.Load())
 	s.give(&now, all)
 	s.ipv4.sw.SetPeers(peersOf(now))
 	s.view.Store(&now)

@@ -75,14 +75,21 @@ func inNamespace6(t *testing.T, f func()) {
 // isLocal waits until the kernel takes what is for a as its own, which it does a
 // little later than it tells of the address.
 func isLocal(a net.IP) bool {
-	filter := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Dst: &net.IPNet{IP: a, Mask: net.CIDRMask(128, 128)}}
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
-		if err == nil && len(routes) > 0 {
-			return true
+	routes, done := make(chan netlink.RouteUpdate), make(chan struct{})
+	defer close(done)
+	if netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{ListExisting: true}) != nil {
+		return false
+	}
+	for limit := time.After(5 * time.Second); ; {
+		select {
+		case r := <-routes:
+			if r.Table == unix.RT_TABLE_LOCAL && r.Dst != nil && r.Dst.IP.Equal(a) {
+				return true
+			}
+		case <-limit:
+			return false
 		}
 	}
-	return false
 }
 
 // open6 opens one lane at local.
@@ -198,6 +205,14 @@ func TestPortOfBothFamilies(t *testing.T) {
 			return
 		}
 		defer four.Close()
+		for _, local := range []string{"[::]:8473", "127.0.0.1:8473"} {
+			c, err := Open(Config{Local: netip.MustParseAddrPort(local)})
+			if err != nil {
+				t.Errorf("%s: %v", local, err)
+				return
+			}
+			defer c.Close()
+		}
 		if _, err := Open(Config{Local: netip.MustParseAddrPort("[fd00::1]:8472"), Lanes: 4}); !errors.Is(err, errPortTaken) {
 			t.Errorf("the same port again: %v, want %v", err, errPortTaken)
 		}
@@ -256,6 +271,36 @@ func snmp6(t *testing.T, name string) int {
 	}
 	t.Errorf("no counter %s", name)
 	return -1
+}
+
+// The sockets go over to another address of IPv6, and to none of IPv4.
+func TestRebind6(t *testing.T) {
+	inNamespace6(t, func() {
+		open := backends()["native with offloads"]
+		a, b := open6(t, open, "fd00::1"), open6(t, open, "::1")
+		defer a.Close()
+		defer b.Close()
+		for _, bad := range []string{"127.0.0.1", "::ffff:127.0.0.1", "2001:db8::1"} {
+			if err := b.Rebind(netip.MustParseAddr(bad)); err == nil {
+				t.Errorf("got no error for %s", bad)
+			}
+		}
+		for _, to := range []string{"fd00::2", "fe80::2%b0", "fd00::2"} {
+			if err := b.Rebind(netip.MustParseAddr(to)); err != nil {
+				t.Errorf("%s: %v", to, err)
+				return
+			}
+		}
+		segs, _ := segments(4000, 1000)
+		a.Send([]tunnel.Message{{To: two6, Segments: segs, Size: 1000, TOS: 2}})
+		if _, d := receive(t, b, 4000); d.From != one6 || d.TOS != 2 {
+			t.Errorf("got traffic class %d from %s", d.TOS, d.From)
+		}
+		b.Send([]tunnel.Message{{To: one6, Segments: segs, Size: 1000}})
+		if _, d := receive(t, a, 4000); d.From != two6 {
+			t.Errorf("sent from %s, want %s", d.From, two6)
+		}
+	})
 }
 
 func TestSendAndReceive6DoNotAllocate(t *testing.T) {

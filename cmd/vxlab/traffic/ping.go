@@ -50,13 +50,13 @@ type Pinger struct {
 // NewPinger opens a raw socket in the namespace; the caller closes it. The
 // identifier tells its replies from those of other pingers in the namespace.
 func NewPinger(ns *netns.Namespace, to netip.Addr, id uint16) (*Pinger, error) {
-	network, any := "ip4:icmp", "0.0.0.0"
+	network, local := "ip4:icmp", "0.0.0.0"
 	if to.Is6() {
-		network, any = "ip6:ipv6-icmp", "::"
+		network, local = "ip6:ipv6-icmp", "::"
 	}
 	var conn *icmp.PacketConn
 	err := ns.Do(func() (err error) {
-		conn, err = icmp.ListenPacket(network, any)
+		conn, err = icmp.ListenPacket(network, local)
 		return err
 	})
 	if err != nil {
