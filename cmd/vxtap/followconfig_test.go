@@ -85,7 +85,7 @@ func TestHearConfig(t *testing.T) {
 					t.Errorf("on the disk is %s, want %s", m.ConfigValue, tt.onDisk)
 				}
 				cancel()
-				<-done
+				_ = <-done
 			})
 		})
 	}
