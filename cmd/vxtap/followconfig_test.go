@@ -85,7 +85,9 @@ func TestHearConfig(t *testing.T) {
 					t.Errorf("on the disk is %s, want %s", m.ConfigValue, tt.onDisk)
 				}
 				cancel()
-				_ = <-done
+				if err := <-done; err != nil {
+					t.Errorf("the watch ended with %v", err)
+				}
 			})
 		})
 	}
