@@ -95,7 +95,7 @@ func (l *inLoop) adapt() {
 // it in the batch came from.
 func (l *inLoop) datagram(d *Datagram, again bool) {
 	if !again {
-		l.known = l.table.vteps[d.From]
+		l.known = l.table.isVTEP(d.From)
 	}
 	if !gso.IsBatch(d.Data, d.GSOSize) {
 		l.take(d, d.Data, d.GSOSize)
