@@ -26,7 +26,9 @@ routes to peers, and sockets of daemons that died. It refuses to while a daemon 
   vxtap cleanup -flanneld
 
 The rules have flannel's names: those that a flanneld left go as well. The lease
-in etcd and the subnet file stay, so that the host can get its subnet back.
+in etcd, the subnet file, and in /var/lib/vxtap (-state-dir) what the host last
+knew stay, so that it can get its subnet and its MAC back: who wants none of it
+releases the lease (vxtap lease release) and removes the directory by hand.
 `
 
 func cleanupFlags() []cli.Flag {

@@ -39,16 +39,12 @@ func (s *segment) perPeer() bool { return s.d.routeMode == routePerPeer }
 
 // directRouting says whether peers on a link of this host's are reached without
 // the tunnel. It is looked at whenever something changes.
-func (s *segment) directRouting() bool { return s.config.Backend.DirectRouting }
+func (s *segment) directRouting() bool { return s.current().Backend.DirectRouting }
 
-// tellRoutes has the kernel's entries for single peers follow: other peers, or
-// another directRouting.
+// tellRoutes has the kernel's entries for single peers follow other peers.
 func (s *segment) tellRoutes() {
 	for _, one := range s.sides {
-		select {
-		case one.routes.peersNews <- struct{}{}:
-		default: // it is told already
-		}
+		poke(one.routes.peersNews)
 	}
 }
 
@@ -208,7 +204,7 @@ func (s *side) routeWarnings(root string) []string {
 	if !s.directRouting() || !s.network().Addr().Is4() { // IPv6 has no such check
 		return all
 	}
-	for _, device := range []string{s.device, s.d.uplink.Name} {
+	for _, device := range []string{s.device, s.d.at().uplink.Name} {
 		if isStrict(root, device) {
 			all = append(all, fmt.Sprintf("net/ipv4/conf/%s/rp_filter=1, of %s or of all, drops what a peer sends directly while this host answers through the tunnel, or the other way round: "+
 				"with DirectRouting each host chooses alone: sysctl -w net/ipv4/conf/%s/rp_filter=2", device, device, device))

@@ -32,7 +32,7 @@ func TestStrictReversePathFilterIsNamed(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &side{
-				segment: &segment{d: &daemon{uplink: host.Uplink{Name: "eth0"}}, config: lease.Config{Network: netip.MustParsePrefix("10.5.0.0/16"), Backend: lease.Backend{DirectRouting: tt.direct}}},
+				segment: &segment{d: homeOn("eth0"), config: lease.Config{Network: netip.MustParsePrefix("10.5.0.0/16"), Backend: lease.Backend{DirectRouting: tt.direct}}},
 				device:  "flannel.1",
 			}
 			var got []string
@@ -70,4 +70,11 @@ func TestFirstOf(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
+}
+
+// homeOn returns a daemon whose tunnel an interface carries.
+func homeOn(name string) *daemon {
+	d := &daemon{}
+	d.home.Store(&home{uplink: host.Uplink{Name: name}})
+	return d
 }

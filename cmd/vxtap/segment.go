@@ -25,13 +25,13 @@ import (
 )
 
 // segment is one VNI on this host for as long as its subnet and the network
-// config stay what they are: what its sides have in common. All but own, lost
-// and view is set before run.
+// config stay what they are: what its sides have in common. All but own, lost and
+// view, and what is live, is set before run.
 type segment struct {
 	d      *daemon
 	log    *slog.Logger
-	config lease.Config
-	device string // of IPv4, which there always is: the name of the segment
+	config lease.Config // that it was opened by; see current
+	device string       // of IPv4, which there always is: the name of the segment
 	admin  *adminServer
 
 	ipv4  *side
@@ -46,6 +46,7 @@ type segment struct {
 	unset atomic.Int32                    // sides whose peers the kernel has not been told of
 	publisher
 	memory
+	live
 
 	rulesKind   rules.Kind
 	randomPorts bool          // of what is masqueraded
@@ -77,6 +78,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		news:   make(chan struct{}, 1),
 
 		rulesNews: make(chan struct{}, 1),
+		live:      newLive(),
 	}
 	s.ipv4 = s.addSide(s.device)
 	s.unset.Store(int32(len(s.sides)))
@@ -112,6 +114,7 @@ func (s *segment) check(context.Context) error {
 	for _, note := range s.config.Notes {
 		s.log.Warn("network config", "reason", note)
 	}
+	s.warnOfMTU()
 	return nil
 }
 
@@ -122,17 +125,8 @@ func (s *segment) checkAdmin(ctx context.Context) error {
 
 // check chooses the MTU and looks whether the way is free.
 func (s *side) check(ctx context.Context) error {
-	b, up := s.config.Backend, s.d.uplink
-	outer := up.MTU
-	if b.MTU != 0 {
-		outer = b.MTU
-	}
-	if outer > up.MTU {
-		s.log.Warn("configured MTU is more than the interface carries: large packets will be lost",
-			"interface", up.Name, "mtu", up.MTU, "configured", outer)
-	}
-	s.mtu = outer - vxlan.OverheadIPv4
-	for _, a := range []netip.Addr{up.Addr, s.d.vtep} {
+	s.mtu.Store(int32(s.wantedMTU()))
+	for _, a := range []netip.Addr{s.d.at().uplink.Addr, s.d.at().vtep} {
 		if s.network().Contains(a) {
 			return fmt.Errorf("address %s of this host lies inside the overlay's Network %s, so that the tunnel would carry itself: "+
 				"choose another interface with -iface, or another Network", a, s.network())
@@ -151,7 +145,10 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 		s.ipv4.mac = own.Attrs.MAC
 		return nil
 	}
-	own, held, err := s.d.registry.Own(ctx, s.d.vtep)
+	own, held, err := s.d.registry.Own(ctx, s.d.at().vtep)
+	if err == nil && s.d.before.Key != "" && s.d.before.Attrs.PublicIP != s.d.at().vtep {
+		own, held, err = s.d.registry.Former(ctx, s.d.before, own, held)
+	}
 	if err != nil {
 		return err
 	}
@@ -207,9 +204,10 @@ func (s *segment) acquire(ctx context.Context) error {
 		previous.Subnet = s.d.before.Subnet
 	}
 	own, err := s.d.registry.Acquire(ctx, s.config, lease.Request{
-		PublicIP: s.d.vtep,
+		PublicIP: s.d.at().vtep,
 		MAC:      s.ipv4.mac,
 		Previous: previous.Subnet,
+		Before:   s.d.before,
 	})
 	if err != nil {
 		return err
@@ -237,7 +235,7 @@ func (s *side) openSwitch(context.Context) error {
 		MAC:       s.mac,
 		RouterMAC: routerMAC(s.mac),
 		Subnet:    s.subnet(),
-		MTU:       s.mtu,
+		MTU:       int(s.mtu.Load()),
 		PeerMACs:  s.perPeer(),
 		GBP:       s.config.Backend.GBP,
 		Lanes:     lanes,
@@ -277,7 +275,7 @@ func (s *side) plan(log *slog.Logger) host.Plan {
 	return host.Plan{
 		Device:    s.device,
 		MAC:       s.mac,
-		MTU:       s.mtu,
+		MTU:       int(s.mtu.Load()),
 		Addr:      netip.PrefixFrom(subnet.Addr(), subnet.Addr().BitLen()),
 		Network:   s.network(),
 		RouterMAC: routerMAC(s.mac),
@@ -296,13 +294,16 @@ func (s *side) blackhole() netip.Prefix {
 }
 
 func (s *segment) writeSubnetFile(context.Context) error {
-	env := lease.SubnetEnv{
+	return s.subnetEnv().WriteFile(s.d.subnetFile)
+}
+
+func (s *segment) subnetEnv() lease.SubnetEnv {
+	return lease.SubnetEnv{
 		Network: s.config.Network,
 		Subnet:  s.own.Load().Subnet,
-		MTU:     s.ipv4.mtu,
+		MTU:     int(s.ipv4.mtu.Load()),
 		IPMasq:  s.d.rules.ipMasq,
 	}
-	return env.WriteFile(s.d.subnetFile)
 }
 
 // run forwards frames, follows the leases and keeps our own until ctx ends or
@@ -316,6 +317,7 @@ func (s *segment) run(ctx context.Context) error {
 		s.publishKnown()
 		return s.d.registry.Watch(ctx, s.hear)
 	})
+	g.Go(func() error { return s.d.registry.WatchConfig(ctx, s.hearConfig) })
 	g.Go(func() error { s.remember(ctx); return nil })
 	g.Go(func() error { return s.hold(ctx) })
 	g.Go(func() error { report(ctx, s.log, s.news, s.view.Load); return nil })
@@ -324,6 +326,7 @@ func (s *segment) run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return s.admin.wait(ctx) })
+	g.Go(func() error { s.followHome(ctx); return nil })
 	g.Go(func() error { s.watchRules(ctx); return nil })
 	return g.Wait()
 }
@@ -343,12 +346,27 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 	}
 }
 
+// republish hands the state of all leases to the switch once more: this host's own
+// is another one, or has another address.
+func (s *segment) republish() {
+	s.publishing.Lock()
+	all := s.leases
+	s.publishing.Unlock()
+	if all != nil {
+		s.publish(*all)
+	}
+}
+
 // publish hands a new state of all leases to the switch. From the first one on
 // frames have somewhere to go: the daemon is ready then, and not before. Where the
 // kernel knows peers one by one it has to be told first.
 func (s *segment) publish(all lease.Snapshot) {
-	now := s.selector.Select(all, s.config, *s.own.Load())
-	s.give(&now, all)
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	s.leases = &all
+	own := s.ownIn(all)
+	now := s.selector.Select(all, s.config, own)
+	s.give(&now, all, own)
 	s.ipv4.sw.SetPeers(peersOf(now))
 	s.view.Store(&now)
 	select {
@@ -372,8 +390,8 @@ func (s *segment) routesAreSet() {
 func (s *segment) forwards() {
 	s.d.ready()
 	s.tellOfTakeover()
-	s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.ipv4.mac,
-		"mtu", s.ipv4.mtu, "peers", len(s.view.Load().Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
+	s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.at().vtep, "mac", s.ipv4.mac,
+		"mtu", s.ipv4.mtu.Load(), "peers", len(s.view.Load().Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
 }
 
 // close undoes what openSegment did, but for the lease and the subnet file.

@@ -183,7 +183,7 @@ func TestAnnounceSaysWhatIsMissing(t *testing.T) {
 			var b bytes.Buffer
 			d := &daemon{settings: s, log: slog.New(slog.NewTextHandler(&b, nil))}
 			if slices.Contains(tt.want, lo) {
-				d.uplink.Addr = netip.MustParseAddr("127.0.0.1")
+				d.home.Store(s.homeAt(host.Uplink{Addr: netip.MustParseAddr("127.0.0.1")}))
 			}
 			d.announce()
 			for _, line := range []string{idle, lacks, lo} {

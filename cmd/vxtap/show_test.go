@@ -41,6 +41,7 @@ func busyStatus() Status {
 			Connected: true, Endpoints: []string{"http://10.0.0.1:2379", "http://10.0.0.2:2379"}, Prefix: "/coreos.com/network",
 			LastError: "context deadline exceeded", LastContact: &contact,
 		},
+		Config: ConfigStatus{State: configWaiting, Waiting: []WaitingStatus{{Setting: "Backend.VNI", InUse: "1", Stored: "7"}}, Refused: 1},
 		Out: DirectionStatus{
 			Received: 1000, ReceivedBytes: 64_000_000, Delivered: 990, DeliveredBytes: 63_999_000, Dropped: 10,
 			Drops: map[string]uint64{"no-peer": 7, "broadcast": 3}, Flagged: map[string]uint64{},

@@ -23,8 +23,9 @@ type Status struct {
 	Started time.Time `json:"started"`        // by the daemon's clock
 	Uptime  float64   `json:"uptime_seconds"` // since Started
 	State   string    `json:"state"`          // "waiting for etcd and the network config", "setting up", "ready", "lease lost, asking again" or "stopping"
-	// What on the host keeps containers from the overlay although State may be
-	// "ready", and what to do; [] where nothing is known to.
+	// What keeps containers from the overlay although State may be "ready", or
+	// waits for somebody to do something, and what that is; [] where nothing is
+	// known to.
 	Warnings []string `json:"warnings"`
 
 	Device    string         `json:"device"`    // of the TAP
@@ -45,6 +46,8 @@ type Status struct {
 
 	Lease LeaseStatus `json:"lease"`
 	Etcd  EtcdStatus  `json:"etcd"`
+	// The network config in etcd, beside what this host goes by.
+	Config ConfigStatus `json:"config"`
 
 	Out DirectionStatus `json:"out"` // from the TAP to the underlay
 	In  DirectionStatus `json:"in"`  // from the underlay to the TAP
@@ -127,6 +130,9 @@ type EtcdStatus struct {
 	// PeersAsOf is when what is known of the peers was true, while it is from
 	// before: etcd has not told anything yet. null: it has.
 	PeersAsOf *time.Time `json:"peers_as_of"`
+	// CertificateEnds is the end of the client certificate in use. null: there
+	// is none.
+	CertificateEnds *time.Time `json:"certificate_ends"`
 }
 
 // DirectionStatus counts the frames that went one way. Received is always
@@ -165,20 +171,22 @@ type RejectedKey struct {
 // status returns the present state. Anyone may call it at any time; what is
 // not known yet has its zero value.
 func (d *daemon) status(now time.Time) Status {
+	at := d.at()
 	s := Status{
 		Version:   version(),
 		PID:       os.Getpid(),
 		Started:   d.started.UTC().Truncate(time.Millisecond),
 		Uptime:    now.Sub(d.started).Seconds(),
 		State:     string(d.state()),
-		VTEP:      d.vtep,
-		Interface: d.uplink.Name,
-		Address:   d.uplink.Addr,
+		VTEP:      at.vtep,
+		Interface: at.uplink.Name,
+		Address:   at.uplink.Addr,
 		Checks:    ChecksStatus{Source: d.checks.Source.String(), InnerSource: d.checks.InnerSource.String()},
 		Etcd:      EtcdStatus{Endpoints: d.etcd.Endpoints, Prefix: d.etcd.Prefix},
 	}
 	// [] and {} in JSON, not null.
 	s.Warnings, s.Peers, s.Rejected = []string{}, []PeerStatus{}, []RejectedKey{}
+	s.Config = configStatus(nil)
 	s.Offloads = offloadsStatus(nil, nil, false)
 	s.Routes.Mode = d.routeMode
 	s.TXPath = TXPathStatus{Configured: d.txPath, InUse: txUDP, Cut: []CutStatus{}}
@@ -199,6 +207,9 @@ func (s *Status) addRegistry(d *daemon, now time.Time) {
 	s.Etcd.LastContact = unlessZero(r.LastContact)
 	if at := d.peersAsOf(); at != nil {
 		s.Etcd.PeersAsOf = unlessZero(*at)
+	}
+	if d.certificateEnds != nil {
+		s.Etcd.CertificateEnds = unlessZero(d.certificateEnds())
 	}
 	s.Lease.Conflict = r.Conflict
 	if s.Lease.State == leaseLost {
@@ -221,7 +232,7 @@ func (s *Status) addPlan(seg *segment) {
 	s.Network = seg.config.Network
 	s.Port = seg.config.Backend.Port
 	s.MAC = seg.ipv4.mac
-	s.MTU = seg.ipv4.mtu
+	s.MTU = int(seg.ipv4.mtu.Load())
 }
 
 // addLease adds what the segment knows of its lease: the end as of when it was
@@ -245,7 +256,8 @@ func (s *Status) addSegment(seg *segment) {
 	s.Offloads = offloadsStatus(seg.ipv4.tap.Offloads(), seg.ipv4.underlay.Offloads(), seg.d.offload.coalesce)
 	s.Queues = seg.queues()
 
-	s.Warnings = seg.warnings()
+	s.Warnings = append(seg.warnings(), seg.notices()...)
+	s.Config = configStatus(seg.notice.Load())
 
 	st := seg.ipv4.sw.Stats()
 	s.Routes = seg.routesStatus()
