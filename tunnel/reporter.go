@@ -92,6 +92,7 @@ func quiet(direction string, r Reason) bool {
 		return true
 	case IPv6, IPv4, NotIP, Broadcast, LinkLocal:
 		return direction == "out"
+	default:
+		return false
 	}
-	return false
 }
