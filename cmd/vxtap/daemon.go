@@ -49,6 +49,8 @@ type daemon struct {
 	// remembers removes it.
 	formerPath string
 
+	certificateEnds func() time.Time // of the client certificate for etcd, zero for none; may be nil
+
 	phase atomic.Value // phase
 	// deletions bounds how often the TAP is made anew for somebody who keeps
 	// deleting it.
@@ -117,6 +119,7 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 		}
 		return err
 	}
+	d.certificateEnds = store.CertificateEnds
 	d.registry = lease.New(store, lease.Options{TTL: s.leaseTTL, RenewMargin: s.renewMargin, Log: log})
 	d.redial = store.Redial
 	return errors.Join(d.serve(ctx, health), store.Close())

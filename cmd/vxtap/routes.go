@@ -41,14 +41,10 @@ func (s *segment) perPeer() bool { return s.d.routeMode == routePerPeer }
 // the tunnel. It is looked at whenever something changes.
 func (s *segment) directRouting() bool { return s.current().Backend.DirectRouting }
 
-// tellRoutes has the kernel's entries for single peers follow: other peers, or
-// another directRouting.
+// tellRoutes has the kernel's entries for single peers follow other peers.
 func (s *segment) tellRoutes() {
 	for _, one := range s.sides {
-		select {
-		case one.routes.peersNews <- struct{}{}:
-		default: // it is told already
-		}
+		poke(one.routes.peersNews)
 	}
 }
 

@@ -127,6 +127,9 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	row("interface", "%s, %s, MTU %d inside the tunnel", s.Interface, s.Address, s.MTU)
 	row("etcd", "%s", etcdLine(s.Etcd, now))
 	row("", "%s, prefix %s", strings.Join(s.Etcd.Endpoints, " "), s.Etcd.Prefix)
+	if end := s.Etcd.CertificateEnds; end != nil {
+		row("", "%s", certificateLine(end.Sub(now)))
+	}
 	if s.Etcd.LastError != "" {
 		row("", "last error: %s", s.Etcd.LastError)
 	}
@@ -255,6 +258,13 @@ func leaseEnd(l LeaseStatus, now time.Time) string {
 		return "lease expired " + duration(-left) + " ago"
 	}
 	return "lease ends in " + duration(left) + " unless renewed"
+}
+
+func certificateLine(left time.Duration) string {
+	if left < 0 {
+		return "certificate ended " + duration(-left) + " ago"
+	}
+	return "certificate ends in " + duration(left)
 }
 
 func etcdLine(e EtcdStatus, now time.Time) string {

@@ -42,7 +42,13 @@ type side struct {
 
 // addSide gives s a side more.
 func (s *segment) addSide(device string) *side {
-	one := &side{segment: s, device: device, log: s.d.log.With("device", device), routes: newRoutesState(), hostNews: make(chan struct{}, 1)}
+	one := &side{
+		segment:  s,
+		device:   device,
+		log:      s.d.log.With("device", device),
+		hostNews: make(chan struct{}, 1),
+		routes:   newRoutesState(),
+	}
 	s.sides = append(s.sides, one)
 	return one
 }

@@ -130,6 +130,9 @@ type EtcdStatus struct {
 	// PeersAsOf is when what is known of the peers was true, while it is from
 	// before: etcd has not told anything yet. null: it has.
 	PeersAsOf *time.Time `json:"peers_as_of"`
+	// CertificateEnds is the end of the client certificate in use. null: there
+	// is none.
+	CertificateEnds *time.Time `json:"certificate_ends"`
 }
 
 // DirectionStatus counts the frames that went one way. Received is always
@@ -204,6 +207,9 @@ func (s *Status) addRegistry(d *daemon, now time.Time) {
 	s.Etcd.LastContact = unlessZero(r.LastContact)
 	if at := d.peersAsOf(); at != nil {
 		s.Etcd.PeersAsOf = unlessZero(*at)
+	}
+	if d.certificateEnds != nil {
+		s.Etcd.CertificateEnds = unlessZero(d.certificateEnds())
 	}
 	s.Lease.Conflict = r.Conflict
 	if s.Lease.State == leaseLost {

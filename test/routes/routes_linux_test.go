@@ -169,6 +169,19 @@ func testDirectRouting(t *testing.T, mode string) {
 		}
 	})
 
+	if mode == "aggregate" {
+		t.Run("what the kernel gives to the TAP all the same is tunnelled", func(t *testing.T) {
+			to := two.Addr.String() + "/32"
+			bed.Run(t, h1, "ip", "route", "add", to, "via", "169.254.84.72", "dev", "flannel.1", "onlink")
+			look()
+			pings(t, one, two)
+			if s := look(); s.native != 10 || s.tunnelled != 10 {
+				t.Errorf("got %+v, want 10 there by tunnel and 10 back directly", s)
+			}
+			bed.Run(t, h1, "ip", "route", "del", to)
+		})
+	}
+
 	via := func(args ...string) { bed.Run(t, h1, "ip", append([]string{"route"}, args...)...) }
 	t.Run("a peer that is behind a router now is tunnelled within a second, and both ways are taken", func(t *testing.T) {
 		via("add", b.Host(2).VTEP.String()+"/32", "via", "192.168.77.1")
