@@ -94,6 +94,17 @@ func (s *Switch) SetPeers(peers []Peer) {
 	s.table.Store(t)
 }
 
+// Peers returns what SetPeers was given last, in a slice of the caller's. Anyone
+// may call it.
+func (s *Switch) Peers() []Peer {
+	all := s.table.Load().peers
+	peers := make([]Peer, len(all))
+	for i, p := range all {
+		peers[i] = p.Peer
+	}
+	return peers
+}
+
 // Stats returns a snapshot of all counters. Both directions are balanced.
 // Anyone may call it.
 func (s *Switch) Stats() Stats {

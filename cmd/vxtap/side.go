@@ -17,13 +17,13 @@ import (
 
 // side is one address family of a segment: a device, and what packets of that
 // family go through. All sides share the segment's lease and its place in etcd.
-// All but dropping is set before run.
+// All but dropping and mtu is set before run.
 type side struct {
 	*segment
 	log    *slog.Logger
 	device string
 	mac    ether.MAC
-	mtu    int // of the device
+	mtu    atomic.Int32 // of the device, in bytes
 
 	underlay *underlay.Conn
 	tap      *tap.Device
@@ -32,13 +32,23 @@ type side struct {
 	sw       *tunnel.Switch
 	takeover
 
-	previous netip.Prefix // the network that rules may be left of
+	waiters  []tunnel.Waiter // of the lanes
+	hostNews chan struct{}   // tells watchHost to look at the host
+	tooSmall int             // the MTU that was refused last
+	previous netip.Prefix    // the network that rules may be left of
 	dropping atomic.Pointer[[]string]
+	routes   routesState
 }
 
 // addSide gives s a side more.
 func (s *segment) addSide(device string) *side {
-	one := &side{segment: s, device: device, log: s.d.log.With("device", device)}
+	one := &side{
+		segment:  s,
+		device:   device,
+		log:      s.d.log.With("device", device),
+		hostNews: make(chan struct{}, 1),
+		routes:   newRoutesState(),
+	}
 	s.sides = append(s.sides, one)
 	return one
 }

@@ -162,7 +162,13 @@ type Status struct {
 	Subnet netip.Prefix `json:"subnet"`
 	MAC    ether.MAC    `json:"mac"`
 	MTU    int          `json:"mtu"`
-	Etcd   struct {
+	VTEP   netip.Addr   `json:"vtep"`
+	Port   uint16       `json:"port"`
+	Config struct {
+		State   string `json:"state"`
+		Refused uint64 `json:"refused"`
+	} `json:"config"`
+	Etcd struct {
 		Connected bool       `json:"connected"`
 		PeersAsOf *time.Time `json:"peers_as_of"`
 	} `json:"etcd"`
@@ -196,6 +202,7 @@ type Status struct {
 		MAC       ether.MAC    `json:"mac"`
 		OutFrames uint64       `json:"out_frames"`
 		InFrames  uint64       `json:"in_frames"`
+		Direct    bool         `json:"direct"`
 	} `json:"peers"`
 	Rejected []struct {
 		Key    string `json:"key"`
