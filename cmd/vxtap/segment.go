@@ -350,10 +350,9 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 // is another one, or has another address.
 func (s *segment) republish() {
 	s.publishing.Lock()
-	all := s.leases
-	s.publishing.Unlock()
-	if all != nil {
-		s.publish(*all)
+	defer s.publishing.Unlock()
+	if s.leases != nil { // not outside the lock: hear gives back what is not s.leases any more
+		s.publishLocked(*s.leases)
 	}
 }
 
@@ -363,6 +362,11 @@ func (s *segment) republish() {
 func (s *segment) publish(all lease.Snapshot) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
+	s.publishLocked(all)
+}
+
+// publishLocked is publish under the lock.
+func (s *segment) publishLocked(all lease.Snapshot) {
 	s.leases = &all
 	own := s.ownIn(all)
 	now := s.selector.Select(all, s.config, own)

@@ -39,7 +39,8 @@ func (s *segment) give(now *lease.Selection, all lease.Snapshot, own lease.Lease
 // that was heard of are not always the same, and neither is another host's.
 func (s *segment) ownIn(all lease.Snapshot) lease.Lease {
 	own := *s.own.Load()
-	for _, l := range all.Leases {
+	for i := range all.Leases {
+		l := &all.Leases[i]
 		if l.Key != own.Key || l.Created != own.Created || l.Attrs.MAC != own.Attrs.MAC {
 			continue
 		}
