@@ -371,7 +371,8 @@ func (s *segment) publishLocked(all lease.Snapshot) {
 	own := s.ownIn(all)
 	now := s.selector.Select(all, s.config, own)
 	s.give(&now, all, own)
-	s.ipv4.sw.SetPeers(peersOf(now))
+	s.peers = peersOf(now, s.peers[:0])
+	s.ipv4.sw.SetPeers(s.peers)
 	s.view.Store(&now)
 	select {
 	case s.news <- struct{}{}:

@@ -7,11 +7,13 @@ import (
 	"slices"
 
 	"vxtap/lease"
+	"vxtap/tunnel"
 )
 
 // publisher is what only publish uses, and it again each time.
 type publisher struct {
 	selector lease.Selector
+	peers    []tunnel.Peer
 	takenBy  netip.Addr // who was last told to have our subnet
 }
 
