@@ -84,7 +84,7 @@ func New(c Config) (*Switch, error) {
 // left out.
 func (s *Switch) SetPeers(peers []Peer) {
 	old := s.table.Load()
-	t := newTable(s.family.ours(peers), old)
+	t := withoutIndex(s.family.ours(peers), old)
 	if s.Uplink != nil {
 		t.addUplink(s.Uplink, s.header, s.buffers)
 	}
