@@ -129,6 +129,9 @@ func (l *inLoop) accept(d *Datagram, b []byte, gsoSize int) Reason {
 	if r := l.checkFrame(v); r != keep {
 		return r
 	}
+	if r := l.family.scope(v.Src(), v.Dst()); r != keep {
+		return r
+	}
 	src := l.table.lookup(v.Src())
 	if (src == nil || src.VTEP != d.From) && l.Checks.InnerSource != Off {
 		if l.Checks.InnerSource.refuses(ForeignSource, &l.count) {
@@ -175,10 +178,7 @@ func (l *inLoop) checkOuter(d *Datagram, b []byte) Reason {
 	case l.Checks.Source == Off || l.known:
 		return keep
 	}
-	if d.From.Is4() {
-		a := d.From.As4()
-		l.stranger.Store(binary.BigEndian.Uint32(a[:]))
-	}
+	l.stranger.note(d.From)
 	if l.Checks.Source.refuses(NotAPeer, &l.count) {
 		return NotAPeer
 	}
@@ -194,12 +194,8 @@ func (l *inLoop) checkFrame(v *packet.View) Reason {
 		return BadSourceMAC
 	case v.Tagged:
 		return VLANTagged
-	case v.EtherType == ether.TypeIPv6:
-		return IPv6
-	case v.EtherType != ether.TypeIPv4:
-		return NotIP
 	}
-	return keep
+	return l.family.refuses(v.EtherType)
 }
 
 // decapECN combines the outer ECN field with the inner one (RFC 6040, figure

@@ -22,8 +22,11 @@ type replay struct {
 	clone    bool
 	takes    *Offloads // nil: all
 	uplink   Uplink
-	left     int
-	taken    int
+	v6       bool // of the IPv6 network
+	// strangers is set where all frames are to be refused.
+	strangers bool
+	left      int
+	taken     int
 }
 
 func (r *replay) ReadFrame(b []byte, h *virtio.Header, _ bool) (int, error) {
@@ -137,11 +140,17 @@ func (s swallow) Gates(vteps []netip.Addr) []Gate {
 
 func replaySwitch(tb testing.TB, r *replay) *Switch {
 	tb.Helper()
-	s, err := New(Config{VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Lanes: []Lane{{Port: r, Underlay: r}}, Coalesce: true, Uplink: r.uplink})
+	c := Config{VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Lanes: []Lane{{Port: r, Underlay: r}}, Coalesce: true, Uplink: r.uplink}
+	peers := []Peer{peerTwo, peerThree}
+	if r.v6 {
+		asIPv6(&c)
+		peers = []Peer{peerTwo6, peerThree6}
+	}
+	s, err := New(c)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s.SetPeers([]Peer{peerTwo, peerThree})
+	s.SetPeers(peers)
 	return s
 }
 
@@ -186,6 +195,19 @@ var loopWork = []struct {
 		Data: encapsulated(frame(ownMAC, peerTwo.MAC, "10.5.2.9", "10.5.1.5", 22, nil)), From: peerTwo.VTEP,
 	}}, 8, 1},
 	{"in, 4 joined datagrams of 44", false, replay{datagram: joined(44, 1398)}, 4, 44},
+	{"out, 64 small frames of IPv6", true, replay{v6: true, frame: frame6(routerMAC, ownMAC, own6, two6, 22, nil)}, 64, 1},
+	{"out, 4 full super-frames of IPv6", true, replay{
+		v6:     true,
+		frame:  tcpFrame6(routerMAC, ownMAC, own6, two6, 46*1358, 0, true),
+		header: superHeader6(1358),
+	}, 4, 1},
+	{"in, 8 small datagrams of IPv6", false, replay{v6: true, datagram: Datagram{
+		Data: encapsulated(frame6(ownMAC, peerTwo.MAC, two6, own6, 22, nil)), From: peerTwo6.VTEP,
+	}}, 8, 1},
+	{"in, 4 joined datagrams of 44 of IPv6", false, replay{v6: true, datagram: joined6(44, 1358)}, 4, 44},
+	{"in, 8 strangers of IPv6", false, replay{v6: true, strangers: true, datagram: Datagram{
+		Data: encapsulated(frame6(ownMAC, peerTwo.MAC, two6, own6, 22, nil)), From: netip.MustParseAddr("fd00::99"),
+	}}, 8, 1},
 }
 
 func TestLoopsDoNotAllocate(t *testing.T) {
@@ -209,8 +231,12 @@ func TestLoopsDoNotAllocate(t *testing.T) {
 			if w.out {
 				d = st.Out
 			}
-			if want := uint64(21 * w.batch * w.frames); d.Received != want || d.Delivered != want {
-				t.Errorf("received %d and delivered %d, want %d: drops %v", d.Received, d.Delivered, want, drops(d))
+			want, delivered := uint64(21*w.batch*w.frames), d.Delivered
+			if w.replay.strangers {
+				delivered = d.Drops[NotAPeer]
+			}
+			if d.Received != want || delivered != want {
+				t.Errorf("received %d and delivered %d, want %d: drops %v", d.Received, delivered, want, drops(d))
 			}
 		})
 	}

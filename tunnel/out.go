@@ -27,7 +27,8 @@ const (
 	// an Ethernet header with a VLAN tag, rounded up to where the next frame's
 	// headroom may start.
 	maxFrame = (1<<16 + ether.HeaderLen + 4 + headroom - 1) &^ (headroom - 1)
-	// maxPayload is the largest payload of a UDP datagram over IPv4, and of
+	// maxPayload is the largest payload of a UDP datagram over IPv4 (IPv6 takes
+	// 20 bytes more), and of
 	// one UDP_SEGMENT send, whatever the number of segments (Linux 6.18).
 	maxPayload = 65507
 	// maxWhole is the largest frame that fits an IPv4 packet with what is
@@ -151,6 +152,9 @@ func (l *outLoop) route(b []byte, h virtio.Header) Reason {
 		return r
 	}
 	dst := v.Dst()
+	if r := l.family.scope(v.Src(), dst); r != keep {
+		return r
+	}
 	p := l.table.lookup(dst)
 	switch {
 	case p != nil:
@@ -175,10 +179,8 @@ func (l *outLoop) classify(v *packet.View) Reason {
 	switch dst := v.DstMAC(); {
 	case v.Tagged:
 		return VLANTagged
-	case v.EtherType == ether.TypeIPv6:
-		return IPv6
-	case v.EtherType != ether.TypeIPv4:
-		return NotIP
+	case v.EtherType != l.family.carries:
+		return l.family.refuses(v.EtherType)
 	case dst == l.RouterMAC:
 		return keep
 	case dst.IsMulticast():

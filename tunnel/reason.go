@@ -14,15 +14,17 @@ const (
 
 	Malformed   Reason = iota // shorter than its headers say, or headers that contradict each other
 	VLANTagged                // an 802.1Q or 802.1ad tag: RFC 7348 section 6.1 discards it unless configured
-	IPv6                      // the overlay carries IPv4 only, so far
+	IPv6                      // an IPv4 overlay's switch carries no IPv6
+	IPv4                      // an IPv6 overlay's switch carries no IPv4
 	NotIP                     // ARP and everything else that is not IP: a routed segment has no use for it
 	BadOffload                // an offload request that contradicts the frame
 	BadChecksum               // the inner checksum is wrong
 	TooBig                    // larger than the MTU, and no super-frame
+	LinkLocal                 // to or from an IPv6 link-local address: no router forwards it (RFC 4291, section 2.5.6)
+	Broadcast                 // broadcast or multicast: flooding is off in a routed segment
 
 	// Out: from the TAP to the underlay.
 
-	Broadcast  // broadcast or multicast: flooding is off in a routed segment
 	UnknownMAC // unicast to a MAC that is not the router's: bridging is off in a routed segment
 	OwnSubnet  // for our own subnet: no local bridge took it
 	NoPeer     // no lease covers the destination
@@ -55,10 +57,12 @@ var reasonNames = [NumReasons]string{
 	Malformed:           "malformed",
 	VLANTagged:          "vlan-tagged",
 	IPv6:                "ipv6",
+	IPv4:                "ipv4",
 	NotIP:               "not-ip",
 	BadOffload:          "bad-offload",
 	BadChecksum:         "bad-checksum",
 	TooBig:              "too-big",
+	LinkLocal:           "link-local",
 	Broadcast:           "broadcast",
 	UnknownMAC:          "unknown-mac",
 	OwnSubnet:           "own-subnet",

@@ -4,10 +4,8 @@ package tunnel
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"strings"
 	"time"
 )
@@ -60,10 +58,8 @@ func (r *reporter) report() {
 		return
 	}
 	attrs := []slog.Attr{slog.String("reason", strings.Join(lines, " "))}
-	if a := r.s.stranger.Load(); strangers > 0 && a != 0 {
-		var b [4]byte
-		binary.BigEndian.PutUint32(b[:], a)
-		attrs = append(attrs, slog.String("stranger", netip.AddrFrom4(b).String()))
+	if a := r.s.stranger.addr(); strangers > 0 && a.IsValid() {
+		attrs = append(attrs, slog.String("stranger", a.String()))
 	}
 	r.s.Log.LogAttrs(context.Background(), slog.LevelWarn, "frames dropped", attrs...)
 	r.elapsed = 0
@@ -76,7 +72,7 @@ func (r *reporter) report() {
 func changes(direction string, now, before *Direction) []string {
 	var lines []string
 	for r := range NumReasons {
-		if direction == "out" && (r == IPv6 || r == NotIP || r == Broadcast) || r == Probe {
+		if direction == "out" && (r == IPv6 || r == IPv4 || r == NotIP || r == Broadcast || r == LinkLocal) || r == Probe {
 			continue
 		}
 		if n := now.Drops[r] - before.Drops[r]; n > 0 {

@@ -5,6 +5,7 @@ package tunnel
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -45,7 +46,7 @@ func TestReporterIsQuietWhenNothingIsDropped(t *testing.T) {
 
 func TestReporterNamesReasonAndStranger(t *testing.T) {
 	lines := reported(t, func(s *Switch) {
-		s.stranger.Store(0xc0a80063)
+		s.stranger.note(netip.MustParseAddr("192.168.0.99"))
 		s.lanes[0].in.publish(&Direction{Received: 3, Drops: [NumReasons]uint64{NotAPeer: 2, ShortDatagram: 1}})
 		time.Sleep(1500 * time.Millisecond)
 	})
@@ -59,7 +60,7 @@ func TestReporterNamesReasonAndStranger(t *testing.T) {
 // A stranger of yesterday is not blamed for what a peer does today.
 func TestReporterForgetsTheStranger(t *testing.T) {
 	lines := reported(t, func(s *Switch) {
-		s.stranger.Store(0xc0a80063)
+		s.stranger.note(netip.MustParseAddr("192.168.0.99"))
 		s.lanes[0].in.publish(&Direction{Received: 1, Drops: [NumReasons]uint64{NotAPeer: 1}})
 		time.Sleep(time.Minute)
 		s.lanes[0].in.publish(&Direction{Received: 1, Drops: [NumReasons]uint64{WrongMAC: 1}})

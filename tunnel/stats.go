@@ -72,6 +72,6 @@ type Stats struct {
 // Peer is one remote VTEP and the overlay subnet behind it.
 type Peer struct {
 	Subnet netip.Prefix // overlay addresses behind the peer, masked
-	VTEP   netip.Addr   // where its datagrams go, and come from: an IPv4 underlay address
+	VTEP   netip.Addr   // where its datagrams go, and come from: an underlay address of Subnet's IP version, without a zone
 	MAC    ether.MAC    // the peer's VTEP MAC: the inner destination of every frame to it
 }

@@ -23,11 +23,11 @@ type Config struct {
 	VNI       vxlan.VNI
 	MAC       ether.MAC    // our VTEP MAC, the TAP's: what peers address their frames to
 	RouterMAC ether.MAC    // the MAC of the gateway that the host's aggregate route points to
-	Subnet    netip.Prefix // our own overlay subnet
+	Subnet    netip.Prefix // our own overlay subnet; its IP version is the switch's, inside and outside
 	MTU       int          // of the TAP: the largest inner IP packet
 	GBP       bool         // accept the bits of Group Based Policy in received headers
 	Lanes     []Lane       // one or more
-	Uplink    Uplink       // nil: super-frames are cut here
+	Uplink    Uplink       // nil: super-frames are cut here; always so with an IPv6 Subnet
 	Coalesce  bool         // join received segments of a flow into super-frames, where the TAP takes them
 	Checks    Checks
 	Log       *slog.Logger // nil discards
@@ -36,13 +36,13 @@ type Config struct {
 // Switch carries the frames of one segment between its TAP and its peers.
 type Switch struct {
 	Config
-	header  vxlan.Header
-	buffers *buffer.Pool // of the memory that frames are read into
-	table   atomic.Pointer[table]
-	lanes   []laneLedgers // of Config.Lanes, in their order
-	pulses  []pulse       // of the same
-	// stranger is the last sender that was no peer, for the log.
-	stranger atomic.Uint32
+	header   vxlan.Header
+	buffers  *buffer.Pool // of the memory that frames are read into
+	table    atomic.Pointer[table]
+	lanes    []laneLedgers // of Config.Lanes, in their order
+	pulses   []pulse       // of the same
+	family   family
+	stranger stranger
 }
 
 // laneLedgers are the counters of one lane.
@@ -51,6 +51,7 @@ type laneLedgers struct{ out, in ledger }
 // New checks c and returns a switch without peers that does nothing before
 // Run.
 func New(c Config) (*Switch, error) {
+	own := familyOf(c.Subnet)
 	buffers := buffer.NewPool(headroom, batchBytes)
 	buf := buffers.Get()
 	header, err := vxlan.Template(c.VNI, buf)
@@ -62,15 +63,17 @@ func New(c Config) (*Switch, error) {
 		return nil, errors.New("a switch needs at least one lane, with a port and an underlay each")
 	case c.MAC.IsZero() || c.MAC.IsMulticast() || c.RouterMAC.IsZero() || c.RouterMAC.IsMulticast():
 		return nil, fmt.Errorf("VTEP MAC %s and router MAC %s must be unicast", c.MAC, c.RouterMAC)
-	case !c.Subnet.Addr().Is4():
-		return nil, fmt.Errorf("own subnet %s: only IPv4 overlays are there so far", c.Subnet)
-	case c.MTU < 68 || c.MTU > 65535:
-		return nil, fmt.Errorf("MTU %d is not between 68 and 65535", c.MTU)
+	case !c.Subnet.IsValid() || c.Subnet.Addr().Is4In6():
+		return nil, fmt.Errorf("own subnet %s is none", c.Subnet)
+	case c.MTU < own.minMTU || c.MTU > 65535:
+		return nil, fmt.Errorf("MTU %d is not between %d and 65535", c.MTU, own.minMTU)
+	case c.Uplink != nil && own.scoped:
+		return nil, errors.New("whole super-frames leave by an IPv4 underlay only")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Switch{Config: c, header: header, buffers: buffers, lanes: make([]laneLedgers, len(c.Lanes)), pulses: make([]pulse, len(c.Lanes))}
+	s := &Switch{Config: c, family: own, header: header, buffers: buffers, lanes: make([]laneLedgers, len(c.Lanes)), pulses: make([]pulse, len(c.Lanes))}
 	s.SetPeers(nil)
 	return s, nil
 }

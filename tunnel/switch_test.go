@@ -174,6 +174,12 @@ func (u *fakeUnderlay) Interrupt()               { u.once.Do(func() { close(u.st
 // run moves all that the two ends have through a switch and returns its Stats.
 func run(t *testing.T, p *fakePort, u *fakeUnderlay, edit func(*Config)) Stats {
 	t.Helper()
+	return runWith(t, p, u, edit, peerTwo, peerThree)
+}
+
+// runWith is run with other peers.
+func runWith(t *testing.T, p *fakePort, u *fakeUnderlay, edit func(*Config), peers ...Peer) Stats {
+	t.Helper()
 	var stats Stats
 	synctest.Test(t, func(t *testing.T) {
 		p.stop, u.stop = make(chan struct{}), make(chan struct{})
@@ -188,7 +194,7 @@ func run(t *testing.T, p *fakePort, u *fakeUnderlay, edit func(*Config)) Stats {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.SetPeers([]Peer{peerTwo, peerThree})
+		s.SetPeers(peers)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- s.Run(ctx) }()
@@ -259,7 +265,10 @@ func TestNewRefuses(t *testing.T) {
 		{"no underlay", func(c *Config) { c.Lanes[0].Underlay = nil }},
 		{"no VTEP MAC", func(c *Config) { c.MAC = ether.MAC{} }},
 		{"a multicast router MAC", func(c *Config) { c.RouterMAC[0] = 1 }},
-		{"an IPv6 subnet", func(c *Config) { c.Subnet = netip.MustParsePrefix("fd00::/64") }},
+		{"no subnet", func(c *Config) { c.Subnet = netip.Prefix{} }},
+		{"an IPv4 subnet in IPv6", func(c *Config) { c.Subnet = netip.MustParsePrefix("::ffff:10.5.1.0/120") }},
+		{"an MTU that no IPv6 host may have", func(c *Config) { c.Subnet, c.MTU = netip.MustParsePrefix("fd00::/64"), 1279 }},
+		{"an uplink with IPv6", func(c *Config) { c.Subnet, c.Uplink = netip.MustParsePrefix("fd00::/64"), swallow{} }},
 		{"an MTU that no IPv4 host may have", func(c *Config) { c.MTU = 67 }},
 	}
 	for _, tt := range tests {

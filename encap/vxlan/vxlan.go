@@ -27,6 +27,10 @@ const (
 	// OverheadIPv4 is what encapsulation over an IPv4 underlay takes from the
 	// MTU: outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14.
 	OverheadIPv4 = 20 + 8 + HeaderLen + 14
+	// OverheadIPv6 is the same over an IPv6 underlay, whose header is 40
+	// bytes. flannel takes off 50 there as well, and leaves it to the underlay
+	// to lose what is too large.
+	OverheadIPv6 = 40 + 8 + HeaderLen + 14
 )
 
 // Ports. 8472 is what Linux used before IANA gave out 4789, and what flannel's

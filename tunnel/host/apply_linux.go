@@ -39,6 +39,14 @@ func Apply(p Plan) (changed []string, err error) {
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	if p.isIPv6() {
+		if err := CheckIPv6(); err != nil {
+			return nil, err
+		}
+	}
 	link, err := netlink.LinkByName(p.Device)
 	if err != nil {
 		return nil, fmt.Errorf("look for device %s: %w", p.Device, err)
@@ -84,8 +92,9 @@ func deviceSteps(p Plan, link netlink.Link) []step {
 		{what: "the MTU", holds: know(a.MTU == p.MTU), set: func() error { return netlink.LinkSetMTU(link, p.MTU) }},
 		{what: "the queue length", holds: know(a.TxQLen == txQueueLen), set: func() error { return netlink.LinkSetTxQLen(link, txQueueLen) }},
 		{what: "accept_ra", holds: know(refusesRouterAdvertisements(p.Device)), set: func() error { refuseRouterAdvertisements(p); return nil }, spare: true},
+		{what: "IPv6", holds: func() (bool, error) { return !p.isIPv6() || takesIPv6(p.Device), nil }, set: func() error { return allowIPv6(p.Device) }},
 		{what: "the address", holds: func() (bool, error) { return hasAddress(p, link) }, set: func() error {
-			return netlink.AddrReplace(link, &netlink.Addr{IPNet: ipNet(p.Addr)})
+			return netlink.AddrReplace(link, ownAddress(p))
 		}},
 		{what: "the state up", holds: know(up), set: func() error { return netlink.LinkSetUp(link) }},
 		{what: "the queueing discipline", holds: know(up && isWithoutQueue(link)), set: func() error { dropQueueingDiscipline(p, link); return nil }, spare: true},
@@ -102,8 +111,19 @@ func deviceSteps(p Plan, link netlink.Link) []step {
 	}
 }
 
+// ownAddress is the device's. Of an IPv6 one nobody is asked for a duplicate: no
+// answer could come, and the kernel would not use the address before it had
+// waited for one.
+func ownAddress(p Plan) *netlink.Addr {
+	a := &netlink.Addr{IPNet: ipNet(p.Addr)}
+	if p.isIPv6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
+}
+
 func hasAddress(p Plan, link netlink.Link) (bool, error) {
-	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, p.family()) })
 	if err != nil {
 		return false, fmt.Errorf("list addresses of %s: %w", p.Device, err)
 	}
@@ -112,7 +132,7 @@ func hasAddress(p Plan, link netlink.Link) (bool, error) {
 }
 
 func hasNeighbour(want *netlink.Neigh) (bool, error) {
-	all, err := dump(func() ([]netlink.Neigh, error) { return netlink.NeighList(want.LinkIndex, netlink.FAMILY_V4) })
+	all, err := dump(func() ([]netlink.Neigh, error) { return netlink.NeighList(want.LinkIndex, want.Family) })
 	if err != nil {
 		return false, fmt.Errorf("list neighbours: %w", err)
 	}
@@ -123,13 +143,13 @@ func hasNeighbour(want *netlink.Neigh) (bool, error) {
 
 func hasRoute(want *netlink.Route) (bool, error) {
 	routes, err := dump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_V4, want, netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST)
+		return netlink.RouteListFiltered(want.Family, want, netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST)
 	})
 	if err != nil {
 		return false, fmt.Errorf("list routes: %w", err)
 	}
 	return slices.ContainsFunc(routes, func(r netlink.Route) bool {
-		return r.Gw.Equal(want.Gw) && r.Src.Equal(want.Src) && r.Flags&want.Flags == want.Flags && r.Priority == 0
+		return r.Gw.Equal(want.Gw) && r.Src.Equal(want.Src) && r.Flags&want.Flags == want.Flags && r.Priority == want.Priority
 	}), nil
 }
 
@@ -137,7 +157,7 @@ func hasRoute(want *netlink.Route) (bool, error) {
 // which RouteReplace would do without a word.
 func checkRoute(p Plan, index int) error {
 	routes, err := dump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: ipNet(p.Network)}, netlink.RT_FILTER_DST)
+		return netlink.RouteListFiltered(p.family(), &netlink.Route{Dst: ipNet(p.Network)}, netlink.RT_FILTER_DST)
 	})
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
@@ -186,7 +206,7 @@ func refusesRouterAdvertisements(device string) bool {
 
 // refuseRouterAdvertisements keeps the host from taking an IPv6 address and
 // default route from whatever a peer sends, as flannel does. Containers often
-// have /proc/sys read-only; the switch drops IPv6 frames anyway, so that is
+// have /proc/sys read-only; the switch drops such frames anyway, so that is
 // worth a note and no more.
 func refuseRouterAdvertisements(p Plan) {
 	path := filepath.Join("/proc/sys/net/ipv6/conf", p.Device, "accept_ra")
@@ -200,21 +220,26 @@ func refuseRouterAdvertisements(p Plan) {
 func routerNeighbour(p Plan, link netlink.Link) *netlink.Neigh {
 	return &netlink.Neigh{
 		LinkIndex:    link.Attrs().Index,
-		Family:       netlink.FAMILY_V4,
+		Family:       p.family(),
 		State:        netlink.NUD_PERMANENT,
-		IP:           Gateway.AsSlice(),
+		IP:           p.gateway().AsSlice(),
 		HardwareAddr: p.RouterMAC[:],
 	}
 }
 
 func aggregateRoute(p Plan, link netlink.Link) *netlink.Route {
-	return &netlink.Route{
+	r := &netlink.Route{
 		LinkIndex: link.Attrs().Index,
+		Family:    p.family(),
 		Dst:       ipNet(p.Network),
-		Gw:        Gateway.AsSlice(),
+		Gw:        p.gateway().AsSlice(),
 		Src:       p.Addr.Addr().AsSlice(),
 		Flags:     int(netlink.FLAG_ONLINK), // no route leads to the gateway
 	}
+	if p.isIPv6() {
+		r.Priority = userMetric
+	}
+	return r
 }
 
 // removeOtherAddrs takes the addresses of earlier subnets off the device; as
@@ -231,13 +256,13 @@ func removeOtherAddrs(p Plan, link netlink.Link) error {
 
 // otherAddrs returns the device's addresses in the overlay that are not ours.
 func otherAddrs(p Plan, link netlink.Link) ([]netlink.Addr, error) {
-	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, p.family()) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of %s: %w", p.Device, err)
 	}
 	want := ipNet(p.Addr).String()
 	return slices.DeleteFunc(addrs, func(a netlink.Addr) bool {
-		ip, ok := netip.AddrFromSlice(a.IP.To4())
+		ip, ok := addrOf(a.IP, p.family())
 		return !ok || !p.Network.Contains(ip) || a.IPNet.String() == want
 	}), nil
 }

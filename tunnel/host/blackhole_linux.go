@@ -30,14 +30,15 @@ func blackholeRoute(subnet netip.Prefix) *netlink.Route {
 		Type:     unix.RTN_BLACKHOLE,
 		Protocol: routeProtocol,
 		Priority: math.MaxInt32,
-		Family:   netlink.FAMILY_V4,
+		Family:   familyOf(subnet.Addr()),
 	}
 }
 
-// blackholes returns the routes of blackholeRoute that there are, for any subnet.
-func blackholes() ([]netlink.Route, error) {
+// blackholes returns the routes of blackholeRoute that there are, for any subnet
+// of the family.
+func blackholes(family int) ([]netlink.Route, error) {
 	all, err := dump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Type: unix.RTN_BLACKHOLE, Protocol: routeProtocol},
+		return netlink.RouteListFiltered(family, &netlink.Route{Type: unix.RTN_BLACKHOLE, Protocol: routeProtocol},
 			netlink.RT_FILTER_TYPE|netlink.RT_FILTER_PROTOCOL)
 	})
 	if err != nil {
@@ -49,9 +50,12 @@ func blackholes() ([]netlink.Route, error) {
 // blackholeSteps are those of a Plan with or without Blackhole.
 func blackholeSteps(p Plan) []step {
 	others := func() ([]netlink.Route, error) {
-		all, err := blackholes()
+		all, err := blackholes(p.family())
 		return slices.DeleteFunc(all, func(r netlink.Route) bool {
-			a, ok := netip.AddrFromSlice(r.Dst.IP.To4())
+			if r.Dst == nil {
+				return true
+			}
+			a, ok := addrOf(r.Dst.IP, p.family())
 			return !ok || !p.Network.Contains(a) || p.Blackhole.IsValid() && isTo(r, p.Blackhole)
 		}), err
 	}
@@ -60,7 +64,7 @@ func blackholeSteps(p Plan) []step {
 			if !p.Blackhole.IsValid() {
 				return true, nil
 			}
-			all, err := blackholes()
+			all, err := blackholes(p.family())
 			return slices.ContainsFunc(all, func(r netlink.Route) bool { return isTo(r, p.Blackhole) }), err
 		}, set: func() error { return netlink.RouteReplace(blackholeRoute(p.Blackhole)) }},
 		{what: "the blackhole routes of other subnets", holds: func() (bool, error) {
@@ -89,16 +93,23 @@ func removeRoute(r netlink.Route) error {
 	return nil
 }
 
-// RemoveBlackholes takes away the blackhole routes that Apply set, and one to
-// flanneld, where that is not zero, whoever set it. It returns what it removed.
+// RemoveBlackholes takes away the blackhole routes that Apply set, of both
+// families, and one to flanneld, where that is not zero, whoever set it. It returns what it removed.
 func RemoveBlackholes(flanneld netip.Prefix) (removed []string, err error) {
-	all, err := blackholes()
+	all, err := blackholes(netlink.FAMILY_V4)
 	if err != nil {
 		return nil, err
 	}
+	if CheckIPv6() == nil {
+		six, err := blackholes(netlink.FAMILY_V6)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, six...)
+	}
 	if flanneld.IsValid() {
 		theirs, err := dump(func() ([]netlink.Route, error) {
-			return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: ipNet(flanneld), Type: unix.RTN_BLACKHOLE},
+			return netlink.RouteListFiltered(familyOf(flanneld.Addr()), &netlink.Route{Dst: ipNet(flanneld), Type: unix.RTN_BLACKHOLE},
 				netlink.RT_FILTER_TYPE|netlink.RT_FILTER_DST)
 		})
 		if err != nil {

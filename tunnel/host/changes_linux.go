@@ -18,8 +18,7 @@ import (
 // nftablesGroup is NFNLGRP_NFTABLES of linux/netfilter/nfnetlink.h.
 const nftablesGroup = 7
 
-// Changes calls changed each time that the host's links, addresses, IPv4
-// routes, routing rules or nftables rules, or the device's neighbours, have
+// Changes calls changed each time that the host's links, addresses, routes, routing rules or nftables rules, or the device's neighbours, have
 // changed, until ctx ends; then it returns nil. Calls come one at a time, and one
 // may stand for many changes. Rules of iptables' old kind cannot be seen at all:
 // whoever depends on something looks for itself, and looks now and then without
@@ -30,12 +29,13 @@ func Changes(ctx context.Context, device string, changed func(Change)) error {
 		return fmt.Errorf("look for device %s: %w", device, err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	events := [...]chan struct{}{Neighbour: make(chan struct{}, 1), Elsewhere: make(chan struct{}, 1)}
+	events := [...]chan struct{}{Neighbour: make(chan struct{}, 1), Elsewhere: make(chan struct{}, 1), Elsewhere6: make(chan struct{}, 1)}
 	for _, s := range []struct {
 		protocol int
 		groups   []int
 	}{
-		{unix.NETLINK_ROUTE, []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_NEIGH}},
+		{unix.NETLINK_ROUTE, []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_NEIGH,
+			unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV6_NETCONF}},
 		{unix.NETLINK_NETFILTER, []int{nftablesGroup}},
 	} {
 		f, err := subscribe(s.protocol, s.groups)
@@ -47,13 +47,14 @@ func Changes(ctx context.Context, device string, changed func(Change)) error {
 		}
 		g.Go(func() error {
 			return follow(ctx, f, func(b []byte) {
-				c, ok := changeOf(b, link.Attrs().Index)
-				if !ok {
-					return
-				}
-				select {
-				case events[c] <- struct{}{}:
-				default: // one is pending
+				for c, is := range changesOf(b, link.Attrs().Index) {
+					if !is {
+						continue
+					}
+					select {
+					case events[c] <- struct{}{}:
+					default: // one is pending
+					}
 				}
 			})
 		})
@@ -67,31 +68,46 @@ func Changes(ctx context.Context, device string, changed func(Change)) error {
 				changed(Neighbour)
 			case <-events[Elsewhere]:
 				changed(Elsewhere)
+			case <-events[Elsewhere6]:
+				changed(Elsewhere6)
 			}
 		}
 	})
 	return g.Wait()
 }
 
-// changeOf returns what b, one read of a netlink socket, tells of; false for the
-// neighbours of other devices, which come and go all day. What cannot be read is
-// a change of something.
-func changeOf(b []byte, device int) (Change, bool) {
+// changes says of each kind of Change whether there was one.
+type changes [Elsewhere6 + 1]bool
+
+// changesOf returns what b, one read of a netlink socket, tells of; nothing for
+// the neighbours of other devices, which come and go all day. What cannot be read
+// is a change of something.
+func changesOf(b []byte, device int) (all changes) {
 	messages, err := syscall.ParseNetlinkMessage(b)
 	if err != nil || len(messages) == 0 {
-		return Elsewhere, true
+		all[Elsewhere] = true
+		return all
 	}
-	c, ok := Elsewhere, false
 	for _, m := range messages {
-		if m.Header.Type != unix.RTM_NEWNEIGH && m.Header.Type != unix.RTM_DELNEIGH {
-			return Elsewhere, true
-		}
-		const index = 4 // of ndm_ifindex in struct ndmsg
-		if len(m.Data) >= index+4 && int(binary.NativeEndian.Uint32(m.Data[index:])) == device {
-			c, ok = Neighbour, true
+		switch m.Header.Type {
+		case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+			const index = 4 // of ndm_ifindex in struct ndmsg
+			if len(m.Data) >= index+4 && int(binary.NativeEndian.Uint32(m.Data[index:])) == device {
+				all[Neighbour] = true
+			}
+		case unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_NEWROUTE, unix.RTM_DELROUTE, unix.RTM_NEWRULE, unix.RTM_DELRULE,
+			unix.RTM_NEWNETCONF, unix.RTM_DELNETCONF:
+			// The family is the first byte of all their structures.
+			if len(m.Data) > 0 && m.Data[0] == unix.AF_INET6 {
+				all[Elsewhere6] = true
+				continue
+			}
+			all[Elsewhere] = true
+		default:
+			all[Elsewhere] = true
 		}
 	}
-	return c, ok
+	return all
 }
 
 // subscribe opens a netlink socket that the runtime's poller waits for.

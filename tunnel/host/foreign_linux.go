@@ -15,7 +15,7 @@ import (
 // route would be rivals for every packet to the containers.
 func CheckSubnetRoute(subnet netip.Prefix) error {
 	routes, err := dump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: ipNet(subnet)}, netlink.RT_FILTER_DST)
+		return netlink.RouteListFiltered(familyOf(subnet.Addr()), &netlink.Route{Dst: ipNet(subnet)}, netlink.RT_FILTER_DST)
 	})
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -15,6 +17,9 @@ import (
 // CheckFree reports whether the name device and the UDP port on local are
 // free. Where not, the error names who has it and what to do. The answer is
 // for people and may be stale at once: it reserves nothing.
+//
+// An IPv6 address that the kernel is still looking for a duplicate of cannot be
+// bound to; it is waited for, for a few seconds. A link-local one has its zone.
 func CheckFree(device string, port uint16, local netip.Addr) error {
 	if err := checkDevice(device); err != nil {
 		return err
@@ -46,11 +51,10 @@ func checkDevice(name string) error {
 // checkPort binds and lets go again: the kernel alone knows all the rules by
 // which two sockets get in each other's way.
 func checkPort(addr netip.AddrPort) error {
-	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(addr))
-	if err == nil {
-		return conn.Close()
-	}
+	err := tryPort(addr)
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return fmt.Errorf("address %s is not on this host", addr.Addr())
 	case !errors.Is(err, unix.EADDRINUSE):
@@ -67,10 +71,43 @@ func checkPort(addr netip.AddrPort) error {
 	return fmt.Errorf("UDP port %d on %s is taken: ss -lunp shows by whom", addr.Port(), addr.Addr())
 }
 
+// tryPort binds to addr and lets go.
+func tryPort(addr netip.AddrPort) error {
+	network := "udp4"
+	if addr.Addr().Is6() {
+		network = "udp6" // and IPv6 alone
+	}
+	for deadline := time.Now().Add(duplicateWait); ; time.Sleep(duplicateWait / 60) {
+		conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
+		if err == nil {
+			return conn.Close()
+		}
+		if !errors.Is(err, unix.EADDRNOTAVAIL) || !isTentative(addr.Addr()) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// duplicateWait is how long the kernel may take to look for a duplicate of an
+// address: with its defaults up to a second before it asks, and one after (RFC
+// 4862, section 5.4).
+const duplicateWait = 3 * time.Second
+
+// isTentative reports whether the kernel is still looking for a duplicate of a.
+func isTentative(a netip.Addr) bool {
+	if !a.Is6() {
+		return false
+	}
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V6) })
+	return err == nil && slices.ContainsFunc(addrs, func(x netlink.Addr) bool {
+		return x.IP.Equal(a.AsSlice()) && x.Flags&unix.IFA_F_TENTATIVE != 0 && x.Flags&unix.IFA_F_DADFAILED == 0
+	})
+}
+
 // vxlanHolder finds the kernel vxlan device whose socket is in the way of
 // addr. That socket belongs to no process, is there while the device is up, and
-// is bound to all addresses whatever the device's own, so the port alone
-// decides.
+// is bound to all addresses of its family whatever the device's own, so the port
+// alone decides.
 func vxlanHolder(addr netip.AddrPort) (string, bool) {
 	links, err := dump(netlink.LinkList)
 	if err != nil {
@@ -78,9 +115,23 @@ func vxlanHolder(addr netip.AddrPort) (string, bool) {
 	}
 	for _, l := range links {
 		v, ok := l.(*netlink.Vxlan)
-		if ok && v.Port == int(addr.Port()) && v.Flags&net.FlagUp != 0 {
+		if ok && v.Port == int(addr.Port()) && v.Flags&net.FlagUp != 0 && carriesVXLAN(v, addr.Addr()) {
 			return v.Name, true
 		}
 	}
 	return "", false
+}
+
+// carriesVXLAN reports whether v has a socket of a's family: that of its
+// addresses, both where its routes say where to (vxlan_open).
+func carriesVXLAN(v *netlink.Vxlan, a netip.Addr) bool {
+	if v.FlowBased {
+		return true
+	}
+	for _, ip := range []net.IP{v.SrcAddr, v.Group} {
+		if len(ip) > 0 && ip.To4() == nil {
+			return a.Is6()
+		}
+	}
+	return a.Is4()
 }

@@ -51,7 +51,7 @@ func portHolder(addr netip.AddrPort) (string, bool) {
 			continue
 		}
 		for _, s := range parseSockets(f) {
-			if s.inTheWayOf(addr) {
+			if s.inTheWayOf(addr, file == "udp6") {
 				inodes = append(inodes, fmt.Sprintf("socket:[%d]", s.inode))
 			}
 		}
@@ -127,13 +127,18 @@ type socket struct {
 	inode uint64
 }
 
-// inTheWayOf reports whether s keeps another socket from being bound to addr.
-func (s socket) inTheWayOf(addr netip.AddrPort) bool {
+// inTheWayOf reports whether s, which may be of IPv6, keeps another socket from
+// being bound to addr. One of IPv6 that is bound to no address is in the way of
+// IPv4 as well, unless it is for IPv6 alone, which its line does not say.
+func (s socket) inTheWayOf(addr netip.AddrPort, six bool) bool {
 	if s.local.Port() != addr.Port() {
 		return false
 	}
 	a := s.local.Addr().Unmap()
-	return a.IsUnspecified() || addr.Addr().IsUnspecified() || a == addr.Addr()
+	if addr.Addr().Is6() && (!six || a.Is4()) {
+		return false
+	}
+	return a.IsUnspecified() || addr.Addr().IsUnspecified() || a == addr.Addr().WithZone("")
 }
 
 // parseSockets reads the table of /proc/net/udp or udp6 and leaves out what

@@ -31,16 +31,28 @@ import (
 // since the kernel refuses a next hop that is its own.
 var Gateway = netip.AddrFrom4([4]byte{169, 254, 84, 72})
 
+// Gateway6 is the next hop of an IPv6 overlay's route: Gateway's bytes in an
+// address of fe80::/10 (RFC 4291, section 2.5.6). The kernel asks nobody for it
+// either, and it is never made from a MAC: those have ff:fe in their middle.
+var Gateway6 = netip.MustParseAddr("fe80::a9fe:5448")
+
 // Choice says which interface is to carry the tunnel, in flannel's order
 // (pkg/ipmatch/match.go): the first of Names that exists, else the first of
 // Patterns that matches, else the interface on the way to CanReach, else the
-// one that has PublicIP, else the one of the default route. Each is a demand:
-// when Names are given and none exists, it is an error, not a reason to go on.
+// one that has PublicIP, else the one that has PublicIPv6, else the one of the
+// default route. Each is a demand: when Names are given and none exists, it is an
+// error, not a reason to go on.
+//
+// There is one interface for both families, as flannel wants it for dual stack.
 type Choice struct {
-	Names    []string         // interface names, or IPv4 addresses of interfaces
-	Patterns []*regexp.Regexp // matched against every interface's IPv4 addresses, then against the names
-	CanReach netip.Addr       // zero: not asked for
-	PublicIP netip.Addr       // zero: whatever the interface has
+	Names []string // interface names, or addresses of interfaces
+	// Patterns are matched against every interface's IPv4 addresses, then
+	// against the names, and against IPv6 addresses where nothing else matches:
+	// their letters are in many names as well.
+	Patterns   []*regexp.Regexp
+	CanReach   netip.Addr // zero: not asked for
+	PublicIP   netip.Addr // zero: whatever the interface has
+	PublicIPv6 netip.Addr // the same for the IPv6 underlay
 }
 
 // Uplink is the interface that carries the tunnel.
@@ -49,6 +61,18 @@ type Uplink struct {
 	Index int
 	MTU   int        // bytes of an outer IP packet
 	Addr  netip.Addr // the IPv4 address that our datagrams leave from: PublicIP where the interface has it
+	// Addr6 is the IPv6 address that our datagrams leave from: PublicIPv6 where
+	// the interface has it; zero if it has none. It never has a zone: Local6 has.
+	// The kernel may still be looking for a duplicate of it; CheckFree waits.
+	Addr6 netip.Addr
+}
+
+// Local6 is Addr6 with the zone that a socket needs for a link-local address.
+func (u Uplink) Local6() netip.Addr {
+	if u.Addr6.IsLinkLocalUnicast() {
+		return u.Addr6.WithZone(u.Name)
+	}
+	return u.Addr6
 }
 
 // Change is what kind of change of the host was heard of.
@@ -59,16 +83,20 @@ const (
 	Neighbour Change = iota
 	// Elsewhere is all else, and what was missed.
 	Elsewhere
+	// Elsewhere6 is all else that is of IPv6 alone: its addresses, routes and
+	// rules. What goes by IPv4 need not be looked at for it.
+	Elsewhere6
 )
 
-// Plan is how the tunnel's device is to be set up.
+// Plan is how the tunnel's device is to be set up. All of it is of one family,
+// that of Network: a host with both has a device for each.
 type Plan struct {
 	Device    string
 	MAC       ether.MAC    // the VTEP MAC that the lease publishes
 	MTU       int          // bytes of an inner IP packet
-	Addr      netip.Prefix // <subnet>.0/32: the source of what the host itself sends into the overlay
+	Addr      netip.Prefix // <subnet>.0/32, or <subnet>::/128: the source of what the host itself sends into the overlay
 	Network   netip.Prefix // the whole overlay; the aggregate route leads to it
-	RouterMAC ether.MAC    // the Gateway's MAC; the switch routes what is addressed to it. Not MAC: the kernel would take the frame for its own
+	RouterMAC ether.MAC    // the Gateway's MAC, or Gateway6's; the switch routes what is addressed to it. Not MAC: the kernel would take the frame for its own
 	Blackhole netip.Prefix // this host's subnet, where what has no other way is to be dropped; zero: it is not
 	Log       *slog.Logger // nil discards
 }

@@ -20,6 +20,9 @@ func unsupported() error {
 // Preflight reports that this platform is not supported yet.
 func Preflight() error { return unsupported() }
 
+// CheckIPv6 reports that this platform is not supported yet.
+func CheckIPv6() error { return unsupported() }
+
 // FindUplink reports that this platform is not supported yet.
 func FindUplink(Choice) (Uplink, error) { return Uplink{}, unsupported() }
 

@@ -35,21 +35,41 @@ func FindUplink(c Choice) (Uplink, error) {
 	if slices.Contains(i.addrs, c.PublicIP) {
 		addr = c.PublicIP // peers accept our datagrams from the address in our lease
 	}
-	return Uplink{Name: i.name, Index: i.index, MTU: i.mtu, Addr: addr}, nil
+	return Uplink{Name: i.name, Index: i.index, MTU: i.mtu, Addr: addr, Addr6: i.addr6(c)}, nil
 }
 
-// iface is one interface with its IPv4 addresses, the one to prefer first.
+// iface is one interface with its addresses, of each family the one to prefer
+// first.
 type iface struct {
-	name  string
-	index int
-	mtu   int
-	addrs []netip.Addr
+	name   string
+	index  int
+	mtu    int
+	addrs  []netip.Addr // IPv4
+	addrs6 []netip.Addr // IPv6, without zones
 }
 
-// namedAddr returns the first of names that is an address of i.
-func (i iface) namedAddr(names []string) (netip.Addr, bool) {
+// namedAddr returns the first of names that is an IPv4 address of i.
+func (i iface) namedAddr(names []string) (netip.Addr, bool) { return named(names, i.addrs) }
+
+// addr6 returns the IPv6 address that our datagrams are to leave from, zero for
+// none.
+func (i iface) addr6(c Choice) netip.Addr {
+	if slices.Contains(i.addrs6, c.PublicIPv6) {
+		return c.PublicIPv6
+	}
+	if a, ok := named(c.Names, i.addrs6); ok {
+		return a
+	}
+	if len(i.addrs6) == 0 {
+		return netip.Addr{}
+	}
+	return i.addrs6[0]
+}
+
+// named returns the first of names that is one of addrs.
+func named(names []string, addrs []netip.Addr) (netip.Addr, bool) {
 	for _, n := range names {
-		if a, err := netip.ParseAddr(n); err == nil && slices.Contains(i.addrs, a) {
+		if a, err := netip.ParseAddr(n); err == nil && slices.Contains(addrs, a) {
 			return a, true
 		}
 	}
@@ -78,6 +98,11 @@ func choose(c Choice, all []iface) (iface, error) {
 		}
 		// Behind NAT the public address is on no interface.
 	}
+	if c.PublicIPv6.IsValid() {
+		if i, ok := withAddr(c.PublicIPv6, all); ok {
+			return i, nil
+		}
+	}
 	return byDefaultRoute(all)
 }
 
@@ -95,7 +120,7 @@ func byName(names []string, all []iface) (iface, error) {
 	return iface{}, fmt.Errorf("no interface has the name or address %s: this host has %s", strings.Join(names, " or "), list(all))
 }
 
-// byPattern tries each pattern on all addresses before it tries it on the
+// byPattern tries each pattern on all IPv4 addresses before it tries it on the
 // names, as flannel does.
 func byPattern(c Choice, all []iface) (iface, error) {
 	for _, p := range c.Patterns {
@@ -104,6 +129,12 @@ func byPattern(c Choice, all []iface) (iface, error) {
 			return i, nil
 		}
 		if i, ok := find(all, func(i iface) bool { return p.MatchString(i.name) }); ok {
+			return i, nil
+		}
+	}
+	for _, p := range c.Patterns {
+		matches := func(a netip.Addr) bool { return p.MatchString(a.String()) }
+		if i, ok := find(all, func(i iface) bool { return slices.ContainsFunc(i.addrs6, matches) }); ok {
 			return i, nil
 		}
 	}
@@ -157,7 +188,7 @@ func find(all []iface, is func(iface) bool) (iface, bool) {
 }
 
 func withAddr(a netip.Addr, all []iface) (iface, bool) {
-	return find(all, func(i iface) bool { return slices.Contains(i.addrs, a) })
+	return find(all, func(i iface) bool { return slices.Contains(i.addrs, a) || slices.Contains(i.addrs6, a) })
 }
 
 func withIndex(index int, all []iface) (iface, bool) {
@@ -179,31 +210,42 @@ func interfaces() ([]iface, error) {
 	}
 	all := make([]iface, 0, len(links))
 	for _, l := range links {
-		addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_V4) })
+		addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_ALL) })
 		if err != nil {
 			return nil, fmt.Errorf("list addresses of %s: %w", l.Attrs().Name, err)
 		}
-		all = append(all, iface{name: l.Attrs().Name, index: l.Attrs().Index, mtu: l.Attrs().MTU, addrs: preferred(addrs)})
+		all = append(all, iface{
+			name: l.Attrs().Name, index: l.Attrs().Index, mtu: l.Attrs().MTU,
+			addrs: preferred(addrs, netlink.FAMILY_V4), addrs6: preferred(addrs, netlink.FAMILY_V6),
+		})
 	}
 	return all, nil
 }
 
-// preferred orders addresses as flannel prefers them (pkg/ip/iface.go): of
-// wider scope first, and permanent before those that a lease may take away.
-// Deprecated ones are left out.
-func preferred(addrs []netlink.Addr) []netip.Addr {
-	addrs = slices.DeleteFunc(addrs, func(a netlink.Addr) bool { return a.Flags&unix.IFA_F_DEPRECATED != 0 })
+// preferred orders the addresses of a family as flannel prefers them
+// (pkg/ip/iface.go): of wider scope first, and permanent before those that a
+// lease or a router may take away. Deprecated ones are left out, and of IPv6
+// those that somebody else has, and the temporary ones (RFC 8981), which are made
+// to change. One that may yet turn out to be somebody else's comes after its
+// like.
+func preferred(addrs []netlink.Addr, family int) []netip.Addr {
 	rank := func(a netlink.Addr) int {
-		r := a.Scope * 2 // RT_SCOPE_UNIVERSE is 0, link 253, host 254
+		r := a.Scope * 4 // RT_SCOPE_UNIVERSE is 0, link 253, host 254
 		if a.Flags&unix.IFA_F_PERMANENT == 0 {
+			r += 2
+		}
+		if a.Flags&unix.IFA_F_TENTATIVE != 0 {
 			r++
 		}
 		return r
 	}
-	slices.SortStableFunc(addrs, func(a, b netlink.Addr) int { return rank(a) - rank(b) })
 	ips := make([]netip.Addr, 0, len(addrs))
-	for _, a := range addrs {
-		if ip, ok := netip.AddrFromSlice(a.IP.To4()); ok {
+	for _, a := range slices.SortedStableFunc(slices.Values(addrs), func(a, b netlink.Addr) int { return rank(a) - rank(b) }) {
+		unfit := unix.IFA_F_DEPRECATED | unix.IFA_F_DADFAILED
+		if family == netlink.FAMILY_V6 {
+			unfit |= unix.IFA_F_TEMPORARY // of IPv4 that bit says that it is not the first of its network
+		}
+		if ip, ok := addrOf(a.IP, family); ok && a.Flags&unfit == 0 {
 			ips = append(ips, ip)
 		}
 	}

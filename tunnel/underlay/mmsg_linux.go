@@ -30,6 +30,10 @@ func open(c Config) (*Conn, error) {
 // openLanes returns what it has opened also when it fails.
 func openLanes(c Config) (*Conn, error) {
 	p := &pool{log: c.Log, sendmmsg: sendmmsg}
+	peers, err := remoteOf(c.Local)
+	if err != nil {
+		return &Conn{close: func() error { return nil }}, err
+	}
 	var lanes []*mmsg
 	conn := &Conn{close: func() error {
 		errs := []error{p.close()}
@@ -45,7 +49,7 @@ func openLanes(c Config) (*Conn, error) {
 		if err := l.receiver.open(c, sharingOf(i, c.Lanes)); err != nil {
 			return conn, fmt.Errorf("open UDP socket %s: %w", c.Local, err)
 		}
-		l.sender.init(p, c.Local.Port())
+		l.sender.init(p, peers)
 		conn.lanes = append(conn.lanes, l)
 	}
 	if err := p.open(c); err != nil {
@@ -93,15 +97,30 @@ const (
 
 // udpSocket opens a socket bound to local. Nothing it sends is fragmented by
 // this host, nor marked DF (IP_PMTUDISC_INTERFACE): kernel VXLAN leaves DF
-// clear too, and RFC 7348 section 4.3 forbids a VTEP to fragment.
+// clear too, and RFC 7348 section 4.3 forbids a VTEP to fragment. Routers do not
+// fragment IPv6 in any case.
 func udpSocket(local netip.AddrPort, share sharing) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	r, err := remoteOf(local)
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_INTERFACE); err != nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("forbid fragmentation: %w", err)
+	domain, level, discover := unix.AF_INET, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER
+	if r.six {
+		domain, level, discover = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	// The number is the same for both (IPV6_PMTUDISC_INTERFACE).
+	if err := unix.SetsockoptInt(fd, level, discover, unix.IP_PMTUDISC_INTERFACE); err != nil {
+		return -1, errors.Join(fmt.Errorf("forbid fragmentation: %w", err), unix.Close(fd))
+	}
+	if r.six {
+		// The same port is another switch's on IPv4.
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return -1, errors.Join(fmt.Errorf("keep to IPv6: %w", err), unix.Close(fd))
+		}
 	}
 	if share == joined {
 		if err := sharePort(fd); err != nil {
@@ -109,7 +128,7 @@ func udpSocket(local netip.AddrPort, share sharing) (int, error) {
 			return -1, err
 		}
 	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: int(local.Port()), Addr: local.Addr().As4()}); err != nil {
+	if err := bind(fd, r, local); err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
@@ -120,6 +139,13 @@ func udpSocket(local netip.AddrPort, share sharing) (int, error) {
 		}
 	}
 	return fd, nil
+}
+
+func bind(fd int, r remote, local netip.AddrPort) error {
+	if r.six {
+		return unix.Bind(fd, &unix.SockaddrInet6{Port: int(local.Port()), ZoneId: r.scope, Addr: local.Addr().As16()})
+	}
+	return unix.Bind(fd, &unix.SockaddrInet4{Port: int(local.Port()), Addr: local.Addr().As4()})
 }
 
 // sharePort lets sockets of this user join fd on its port. The first socket is

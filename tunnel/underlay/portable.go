@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 
 	"vxtap/tunnel"
 )
@@ -20,19 +21,35 @@ import (
 // datagram a call, through golang.org/x/net. It is compiled, and tested, on
 // Linux too.
 type portable struct {
-	receive  *ipv4.PacketConn
+	receive  packetConn
 	messages []ipv4.Message
 
-	send  []*ipv4.PacketConn
+	send  []packetConn
 	ports []uint16 // of send
 	port  uint16
+	zone  string          // of link-local peers
 	one   [1]ipv4.Message // to send
 
 	stopped atomic.Bool
 }
 
+// packetConn is an ipv4.PacketConn or an ipv6.PacketConn.
+type packetConn interface {
+	ReadBatch(ms []ipv4.Message, flags int) (int, error)
+	WriteBatch(ms []ipv4.Message, flags int) (int, error)
+	SetReadDeadline(t time.Time) error
+	Close() error
+}
+
+func newPacketConn(conn *net.UDPConn, local netip.AddrPort) packetConn {
+	if local.Addr().Is6() {
+		return ipv6.NewPacketConn(conn)
+	}
+	return ipv4.NewPacketConn(conn)
+}
+
 func openPortable(c Config) (*Conn, error) {
-	p := &portable{port: c.Local.Port()}
+	p := &portable{port: c.Local.Port(), zone: c.Local.Addr().Zone()}
 	if err := p.open(c); err != nil {
 		p.Close()
 		return nil, err
@@ -45,7 +62,7 @@ func (p *portable) open(c Config) error {
 	if err != nil {
 		return fmt.Errorf("open UDP socket %s: %w", c.Local, err)
 	}
-	p.receive = ipv4.NewPacketConn(conn)
+	p.receive = newPacketConn(conn, c.Local)
 	_ = conn.SetReadBuffer(bufferSize)
 	p.messages = make([]ipv4.Message, 1)
 	p.messages[0].Buffers = [][]byte{make([]byte, maxDatagram)}
@@ -53,7 +70,7 @@ func (p *portable) open(c Config) error {
 		err := bindRandom(func(port uint16) error {
 			conn, err := listenUDP(netip.AddrPortFrom(c.Local.Addr(), port))
 			if err == nil {
-				p.send, p.ports = append(p.send, ipv4.NewPacketConn(conn)), append(p.ports, port)
+				p.send, p.ports = append(p.send, newPacketConn(conn, c.Local)), append(p.ports, port)
 			}
 			return err
 		})
@@ -65,8 +82,12 @@ func (p *portable) open(c Config) error {
 }
 
 func listenUDP(local netip.AddrPort) (*net.UDPConn, error) {
+	network := "udp4"
+	if local.Addr().Is6() {
+		network = "udp6"
+	}
 	var lc net.ListenConfig
-	conn, err := lc.ListenPacket(context.Background(), "udp4", local.String())
+	conn, err := lc.ListenPacket(context.Background(), network, local.String())
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +114,7 @@ func (p *portable) Receive(datagrams []tunnel.Datagram, wait bool) (int, error) 
 		}
 		datagrams[0] = tunnel.Datagram{
 			Data: p.messages[0].Buffers[0][:p.messages[0].N],
-			From: from.AddrPort().Addr().Unmap(),
+			From: from.AddrPort().Addr().Unmap().WithZone(""),
 		}
 		return 1, nil
 	}
@@ -107,7 +128,11 @@ func (p *portable) Send(messages []tunnel.Message) {
 		m := &messages[i]
 		m.Lost, m.Err = 0, nil
 		conn := p.send[socketOf(m.Flow, len(p.send))]
-		to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(m.To, p.port))
+		addr := m.To
+		if addr.Is6() && addr.IsLinkLocalUnicast() {
+			addr = addr.WithZone(p.zone)
+		}
+		to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, p.port))
 		for j, seg := range m.Segments {
 			p.one[0] = ipv4.Message{Buffers: [][]byte{seg.Header, seg.Payload}, Addr: to}
 			if _, err := conn.WriteBatch(p.one[:], 0); err != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -20,11 +19,12 @@ import (
 type receiver struct {
 	fd   int
 	gro  bool
+	six  bool
 	poll *poll.Poller // for a Receive that waits
 
 	hdrs    [receiveSlots]mmsghdr
 	iovs    [receiveSlots]unix.Iovec
-	names   [receiveSlots]unix.RawSockaddrInet4
+	names   [receiveSlots]sockaddr
 	control [receiveSlots]control
 	slots   [receiveSlots][]byte
 }
@@ -56,7 +56,12 @@ func (r *receiver) open(c Config, share sharing) (err error) {
 		return err
 	}
 	growBuffer(r.fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, bufferSize)
-	if err := unix.SetsockoptInt(r.fd, unix.IPPROTO_IP, unix.IP_RECVTOS, 1); err != nil {
+	r.six = c.Local.Addr().Is6()
+	level, option := unix.IPPROTO_IP, unix.IP_RECVTOS
+	if r.six {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS
+	}
+	if err := unix.SetsockoptInt(r.fd, level, option, 1); err != nil {
 		return fmt.Errorf("ask for TOS: %w", err)
 	}
 	r.gro = c.GRO && unix.SetsockoptInt(r.fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
@@ -68,7 +73,7 @@ func (r *receiver) open(c Config, share sharing) (err error) {
 		h := &r.hdrs[i].hdr
 		h.Iov = &r.iovs[i]
 		h.SetIovlen(1)
-		h.Name = (*byte)(unsafe.Pointer(&r.names[i]))
+		h.Name = r.names[i].pointer()
 		h.Control = &r.control[i].bytes[0]
 	}
 	return nil
@@ -101,7 +106,7 @@ func (r *receiver) Receive(datagrams []tunnel.Datagram, wait bool) (int, error) 
 	n := min(len(datagrams), receiveSlots)
 	for {
 		for i := range n {
-			r.hdrs[i].hdr.Namelen = unix.SizeofSockaddrInet4
+			r.hdrs[i].hdr.Namelen = sockaddrLen
 			r.hdrs[i].hdr.SetControllen(controlLen)
 		}
 		got, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.hdrs)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
@@ -129,7 +134,7 @@ func (r *receiver) describe(d *tunnel.Datagram, i int) {
 	h := &r.hdrs[i]
 	*d = tunnel.Datagram{
 		Data: r.slots[i][:min(int(h.len), maxDatagram)],
-		From: netip.AddrFrom4(r.names[i].Addr),
+		From: r.names[i].addr(r.six),
 	}
 	readControl(d, r.control[i].bytes[:min(int(h.hdr.Controllen), controlLen)])
 }
@@ -147,6 +152,8 @@ func readControl(d *tunnel.Datagram, rest []byte) {
 			d.GSOSize = int(binary.NativeEndian.Uint32(rest[data:]))
 		case c.Level == unix.IPPROTO_IP && c.Type == unix.IP_TOS && length > data:
 			d.TOS = rest[data]
+		case c.Level == unix.IPPROTO_IPV6 && c.Type == unix.IPV6_TCLASS && length >= data+4:
+			d.TOS = uint8(binary.NativeEndian.Uint32(rest[data:]))
 		}
 		rest = rest[min(unix.CmsgSpace(length-data), len(rest)):]
 	}

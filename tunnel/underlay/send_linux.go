@@ -64,19 +64,20 @@ func (p *pool) close() error {
 // sends.
 type sender struct {
 	*pool
-	port [2]byte // of the peers, in network order
+	to remote // of the peers
 
 	queue []entry // for one socket, sent by the next flush
 	hdrs  [sendSlots]mmsghdr
-	names [sendSlots]unix.RawSockaddrInet4
-	// control holds, in this order where needed, UDP_SEGMENT and IP_TOS.
+	names [sendSlots]sockaddr
+	// control holds, in this order where needed, UDP_SEGMENT, and IP_TOS or
+	// IPV6_TCLASS.
 	control [sendSlots]control
 	iovs    []unix.Iovec
 }
 
-func (s *sender) init(p *pool, port uint16) {
+func (s *sender) init(p *pool, to remote) {
 	s.pool = p
-	s.port = [2]byte{byte(port >> 8), byte(port)}
+	s.to = to
 	s.queue = make([]entry, 0, sendSlots)
 	s.iovs = make([]unix.Iovec, 0, maxPieces)
 }
@@ -164,13 +165,8 @@ func (s *sender) enqueue(fd int, e entry) {
 		s.iovs = appendPiece(s.iovs, e.segments[j].Header)
 		s.iovs = appendPiece(s.iovs, e.segments[j].Payload)
 	}
-	s.names[i] = unix.RawSockaddrInet4{
-		Family: unix.AF_INET,
-		Port:   binary.NativeEndian.Uint16(s.port[:]),
-		Addr:   e.message.To.As4(),
-	}
 	h := &s.hdrs[i].hdr
-	*h = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&s.names[i])), Namelen: unix.SizeofSockaddrInet4}
+	*h = unix.Msghdr{Name: s.names[i].pointer(), Namelen: s.names[i].put(s.to, e.message.To)}
 	h.Iov = unsafe.SliceData(s.iovs[first:])
 	h.SetIovlen(len(s.iovs) - first)
 	s.setControl(i, h, e)
@@ -179,7 +175,7 @@ func (s *sender) enqueue(fd int, e entry) {
 // setControl gives h, which is to be sent from slot i, its control messages.
 func (s *sender) setControl(i int, h *unix.Msghdr, e entry) {
 	h.Control = nil
-	n := putControl(&s.control[i].bytes, e)
+	n := putControl(&s.control[i].bytes, e, s.to.six)
 	if n > 0 {
 		h.Control = &s.control[i].bytes[0]
 	}
@@ -197,7 +193,7 @@ func appendPiece(iovs []unix.Iovec, p []byte) []unix.Iovec {
 
 // putControl writes the control messages of e and returns their length. TOS 0
 // goes without one: a control message at IP level costs the cached route.
-func putControl(b *[controlLen]byte, e entry) int {
+func putControl(b *[controlLen]byte, e entry, six bool) int {
 	n := 0
 	if len(e.segments) > 1 {
 		data := putCmsg(b[n:], unix.IPPROTO_UDP, unix.UDP_SEGMENT, 2)
@@ -205,7 +201,11 @@ func putControl(b *[controlLen]byte, e entry) int {
 		n += unix.CmsgSpace(2)
 	}
 	if e.message.TOS != 0 {
-		data := putCmsg(b[n:], unix.IPPROTO_IP, unix.IP_TOS, 4)
+		level, kind := int32(unix.IPPROTO_IP), int32(unix.IP_TOS)
+		if six {
+			level, kind = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+		}
+		data := putCmsg(b[n:], level, kind, 4)
 		binary.NativeEndian.PutUint32(data, uint32(e.message.TOS))
 		n += unix.CmsgSpace(4)
 	}

@@ -27,7 +27,11 @@ import (
 // Config says which sockets to open.
 type Config struct {
 	// Local is the address to send from and receive on, and the VXLAN port of
-	// both ends: flannel's nodes all use the same one.
+	// both ends: flannel's nodes all use the same one. Its IP version is that of
+	// the underlay. A link-local one has its zone, which all peers are in then.
+	//
+	// Over IPv6 every datagram leaves with a checksum and must come with one, as
+	// a kernel VXLAN device has it (RFC 8200, section 8.1); there is no switch.
 	Local netip.AddrPort
 	// Lanes is how many receiving sockets share the port, 0 for one. The
 	// kernel gives each flow of the underlay to one of them (SO_REUSEPORT).
@@ -59,8 +63,11 @@ type Lane interface {
 // Open opens the sockets. The caller closes them after the loops that use them
 // have ended.
 func Open(c Config) (*Conn, error) {
-	if !c.Local.Addr().Is4() {
-		return nil, fmt.Errorf("underlay address %s: only IPv4 underlays are there so far", c.Local.Addr())
+	switch a := c.Local.Addr(); {
+	case !a.IsValid() || a.Is4In6():
+		return nil, fmt.Errorf("underlay address %s is none", a)
+	case a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "":
+		return nil, fmt.Errorf("underlay address %s is link-local, and nothing says on which interface", a)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -96,7 +103,7 @@ func (c *Conn) Overflows() (sum uint64) {
 func (c *Conn) Close() error { return c.close() }
 
 const (
-	// maxDatagram is the largest payload of a UDP datagram over IPv4, and of
+	// maxDatagram is the largest payload of a UDP datagram, and of
 	// a receive that joins several.
 	maxDatagram = 1<<16 - 1
 	// sendSockets is how many source ports a host uses for each lane, as far as

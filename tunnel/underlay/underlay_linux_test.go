@@ -341,7 +341,10 @@ func TestOpenRefuses(t *testing.T) {
 		name  string
 		local string
 	}{
-		{"an IPv6 underlay", "[::1]:8472"},
+		{"a link-local address of any interface", "[fe80::1]:8472"},
+		{"an interface that is not there", "[fe80::1%none0]:8472"},
+		{"an IPv4 address in IPv6", "[::ffff:127.0.0.1]:8472"},
+		{"an IPv6 address that is not ours", "[2001:db8::1]:8472"},
 		{"an address that is not ours", "192.0.2.1:8472"},
 	}
 	for _, tt := range tests {
@@ -360,6 +363,9 @@ func localPort(t *testing.T, fd int) int {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if six, ok := sa.(*unix.SockaddrInet6); ok {
+		return six.Port
+	}
 	return sa.(*unix.SockaddrInet4).Port
 }
 
@@ -374,7 +380,7 @@ func shrinkBuffer(t *testing.T, fd int) {
 func FuzzReadControl(f *testing.F) {
 	var b [controlLen]byte
 	segs, _ := segments(20, 10)
-	n := putControl(&b, entry{&tunnel.Message{Size: 10, TOS: 2}, segs, 0})
+	n := putControl(&b, entry{&tunnel.Message{Size: 10, TOS: 2}, segs, 0}, false)
 	f.Add(b[:n])
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(_ *testing.T, data []byte) {
