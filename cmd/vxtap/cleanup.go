@@ -33,7 +33,7 @@ func cleanupFlags() []cli.Flag {
 	return []cli.Flag{
 		textFlag("run-dir", defaultRunDir, "`DIR` of the daemon's socket"),
 		textFlag("subnet-file", defaultSubnetFile, "`FILE` that says which subnet flanneld's blackhole route is for; used with -flanneld"),
-		boolFlag("flanneld", false, "remove besides what only a flanneld leaves: kernel vxlan devices flannel.<VNI> and flannel-v6.<VNI>, its blackhole route, its rules for IPv6"),
+		boolFlag("flanneld", false, "remove besides what only a flanneld leaves: kernel vxlan devices flannel.<VNI> and flannel-v6.<VNI>, its blackhole route"),
 	}
 }
 
@@ -64,7 +64,7 @@ func cleanupCommand(c *cli.Context, env []string) error {
 	if flanneld {
 		note(host.RemoveKernelVXLAN())
 	}
-	note(rules.Remove(c.Context, flanneld))
+	note(rules.Remove(c.Context))
 	var theirs netip.Prefix
 	if flanneld {
 		// Without the file, or with a broken one, there is no route to look for.

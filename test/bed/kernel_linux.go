@@ -31,17 +31,26 @@ type Kernel struct {
 	MTU       int
 }
 
-// kernelDevice is the name that flannel gives its device for VNI 1.
-const kernelDevice = "flannel.1"
+// device is the name that flannel gives its device for VNI 1.
+func (k *Kernel) device() string {
+	if k.VTEP.Is6() {
+		return "flannel-v6.1"
+	}
+	return "flannel.1"
+}
 
 // SetUpKernel makes a kernel VXLAN host of ns, whose underlay device is eth0
 // with the address vtep; container is an empty namespace for its container.
-// uplinkMTU is the underlay's. words are more for its device, of those that "ip
+// uplinkMTU is the underlay's. The host is of one family, that of vtep and subnet.
+// words are more for its device, of those that "ip
 // link add type vxlan" knows.
 func SetUpKernel(ns, container *netns.Namespace, vtep netip.Addr, subnet netip.Prefix, uplinkMTU int, words ...string) (*Kernel, error) {
 	k := &Kernel{
 		Namespace: ns, Container: container, VTEP: vtep, Subnet: subnet,
 		MAC: ether.RandomMAC(), MTU: uplinkMTU - vxlan.OverheadIPv4,
+	}
+	if vtep.Is6() {
+		k.MTU = uplinkMTU - vxlan.OverheadIPv6
 	}
 	for _, step := range []func() error{func() error { return k.addDevice(words) }, k.addContainer} {
 		if err := step(); err != nil {
@@ -61,13 +70,13 @@ func (k *Kernel) addDevice(words []string) error {
 			return err
 		}
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.MTU, attrs.HardwareAddr = kernelDevice, k.MTU, net.HardwareAddr(k.MAC[:])
+		attrs.Name, attrs.MTU, attrs.HardwareAddr = k.device(), k.MTU, net.HardwareAddr(k.MAC[:])
 		device := &netlink.Vxlan{
 			LinkAttrs: attrs, VxlanId: 1, Port: vxlan.PortFlannel,
 			VtepDevIndex: uplink.Attrs().Index, SrcAddr: k.VTEP.AsSlice(),
 		}
 		if err := netlink.LinkAdd(device); err != nil {
-			return fmt.Errorf("add %s: %w", kernelDevice, err)
+			return fmt.Errorf("add %s: %w", k.device(), err)
 		}
 		return k.raise(device)
 	})
@@ -76,7 +85,7 @@ func (k *Kernel) addDevice(words []string) error {
 // addDeviceByWords is addDevice for what the netlink package cannot say.
 func (k *Kernel) addDeviceByWords(words []string) error {
 	cmd := exec.Command("ip", append([]string{
-		"link", "add", kernelDevice, "mtu", strconv.Itoa(k.MTU), "address", k.MAC.String(), "type", "vxlan",
+		"link", "add", k.device(), "mtu", strconv.Itoa(k.MTU), "address", k.MAC.String(), "type", "vxlan",
 		"id", "1", "local", k.VTEP.String(), "dev", "eth0", "dstport", strconv.Itoa(vxlan.PortFlannel), "nolearning",
 	}, words...)...)
 	var out strings.Builder
@@ -86,10 +95,10 @@ func (k *Kernel) addDeviceByWords(words []string) error {
 		err = cmd.Wait()
 	}
 	if err != nil {
-		return fmt.Errorf("add %s (Debian: iproute2): %w: %s", kernelDevice, err, out.String())
+		return fmt.Errorf("add %s (Debian: iproute2): %w: %s", k.device(), err, out.String())
 	}
 	return k.Namespace.Do(func() error {
-		device, err := netlink.LinkByName(kernelDevice)
+		device, err := netlink.LinkByName(k.device())
 		if err != nil {
 			return err
 		}
@@ -99,9 +108,10 @@ func (k *Kernel) addDeviceByWords(words []string) error {
 
 // raise gives the device its address and brings it up.
 func (k *Kernel) raise(device netlink.Link) error {
-	own := &net.IPNet{IP: k.Subnet.Addr().AsSlice(), Mask: net.CIDRMask(32, 32)}
+	bits := k.Subnet.Addr().BitLen()
+	own := &net.IPNet{IP: k.Subnet.Addr().AsSlice(), Mask: net.CIDRMask(bits, bits)}
 	if err := netlink.AddrAdd(device, &netlink.Addr{IPNet: own}); err != nil {
-		return fmt.Errorf("address of %s: %w", kernelDevice, err)
+		return fmt.Errorf("address of %s: %w", k.device(), err)
 	}
 	return netlink.LinkSetUp(device)
 }
@@ -116,6 +126,10 @@ func (k *Kernel) addContainer() error {
 func AddContainer(host, container *netns.Namespace, subnet netip.Prefix, mtu int) error {
 	gateway := subnet.Addr().Next()
 	inside := netip.PrefixFrom(gateway.Next(), subnet.Bits())
+	forwarding := "net.ipv4.ip_forward"
+	if subnet.Addr().Is6() {
+		forwarding = "net.ipv6.conf.all.forwarding"
+	}
 	for _, step := range []func() error{
 		func() error { return host.AddBridge("cni0", mtu) },
 		func() error { return netns.AddVeth(host, "veth0", container, "eth0", mtu) },
@@ -126,7 +140,7 @@ func AddContainer(host, container *netns.Namespace, subnet netip.Prefix, mtu int
 		func() error { return host.SetUp("veth0") },
 		func() error { return container.SetUp("eth0") },
 		func() error { return container.AddRoute(netip.Prefix{}, gateway) },
-		func() error { return host.SetSysctl("net.ipv4.ip_forward", "1") },
+		func() error { return host.SetSysctl(forwarding, "1") },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -138,7 +152,7 @@ func AddContainer(host, container *netns.Namespace, subnet netip.Prefix, mtu int
 // AddPeer adds flannel's three entries for one peer.
 func (k *Kernel) AddPeer(vtep netip.Addr, subnet netip.Prefix, mac ether.MAC) error {
 	err := k.Namespace.Do(func() error {
-		link, err := netlink.LinkByName(kernelDevice)
+		link, err := netlink.LinkByName(k.device())
 		if err != nil {
 			return err
 		}
@@ -157,7 +171,7 @@ func (k *Kernel) AddPeer(vtep netip.Addr, subnet netip.Prefix, mac ether.MAC) er
 		}
 		return netlink.RouteReplace(&netlink.Route{
 			LinkIndex: index, Flags: int(netlink.FLAG_ONLINK),
-			Dst: &net.IPNet{IP: subnet.Addr().AsSlice(), Mask: net.CIDRMask(subnet.Bits(), 32)},
+			Dst: &net.IPNet{IP: subnet.Addr().AsSlice(), Mask: net.CIDRMask(subnet.Bits(), subnet.Addr().BitLen())},
 			Gw:  subnet.Addr().AsSlice(),
 		})
 	})

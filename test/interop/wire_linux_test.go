@@ -20,9 +20,9 @@ import (
 	"vxtap/test/traffic"
 )
 
-// capture opens a packet socket on a device and returns a function that
-// returns the next VXLAN datagram, or fragment of UDP, to port 8472 there.
-func capture(t *testing.T, ns *netns.Namespace, device string) func() *layers.IPv4 {
+// packets opens a packet socket on a device and returns a function that returns
+// the next packet there, nil after 2 s without one.
+func packets(t *testing.T, ns *netns.Namespace, device string) func() gopacket.Packet {
 	t.Helper()
 	fd := -1
 	err := ns.Do(func() error {
@@ -44,13 +44,28 @@ func capture(t *testing.T, ns *netns.Namespace, device string) func() *layers.IP
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2}); err != nil {
 		t.Fatal(err)
 	}
+	b := make([]byte, 1<<16)
+	return func() gopacket.Packet {
+		n, err := unix.Read(fd, b)
+		if err != nil {
+			return nil
+		}
+		return gopacket.NewPacket(b[:n], layers.LayerTypeEthernet, gopacket.Default)
+	}
+}
+
+// capture returns a function that returns the next VXLAN datagram, or fragment
+// of UDP, to port 8472 on a device.
+func capture(t *testing.T, ns *netns.Namespace, device string) func() *layers.IPv4 {
+	t.Helper()
+	next := packets(t, ns, device)
 	return func() *layers.IPv4 {
-		for b := make([]byte, 1<<16); ; {
-			n, err := unix.Read(fd, b)
-			if err != nil {
+		for {
+			packet := next()
+			if packet == nil {
 				return nil
 			}
-			ip, ok := gopacket.NewPacket(b[:n], layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+			ip, ok := packet.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
 			if !ok || ip.Protocol != layers.IPProtocolUDP {
 				continue
 			}

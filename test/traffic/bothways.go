@@ -52,6 +52,9 @@ func BothWays(ctx context.Context, a, b End, mtu int, n int64) error {
 }
 
 func oneWay(ctx context.Context, from, to End, mtu int, n int64) error {
+	if to.Addr.Is6() {
+		mtu -= 20 // the edges are those of IPv4, whose header is so much shorter
+	}
 	errs := []error{Ping(ctx, from, to, 3), Datagrams(ctx, from, to, sizes(mtu)...)}
 	for _, r := range runs(mtu) {
 		errs = append(errs, Segments(ctx, from, to, r.Size, r.Count))

@@ -13,10 +13,11 @@ import (
 	"vxtap/cmd/vxlab/netns"
 )
 
-// Counters reads the protocol counters of a namespace (/proc/net/snmp and
-// netstat), named as in "Tcp/InCsumErrors" and "TcpExt/TCPOFOQueue".
+// Counters reads the protocol counters of a namespace (/proc/net/snmp, netstat
+// and snmp6), named as in "Tcp/InCsumErrors", "TcpExt/TCPOFOQueue" and
+// "Udp6InCsumErrors". TCP counts both families in one.
 func Counters(ns *netns.Namespace) (map[string]uint64, error) {
-	var text []byte
+	var text, six []byte
 	err := ns.Do(func() error {
 		for _, name := range []string{"snmp", "netstat"} {
 			part, err := os.ReadFile("/proc/thread-self/net/" + name)
@@ -25,12 +26,21 @@ func Counters(ns *netns.Namespace) (map[string]uint64, error) {
 			}
 			text = append(text, part...)
 		}
+		six, _ = os.ReadFile("/proc/thread-self/net/snmp6") // not there without IPv6
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("protocol counters of %s: %w", ns.Name(), err)
 	}
-	return parseSNMP(text), nil
+	counters := parseSNMP(text)
+	for lines := bufio.NewScanner(bytes.NewReader(six)); lines.Scan(); {
+		if f := strings.Fields(lines.Text()); len(f) == 2 {
+			if v, err := strconv.ParseUint(f[1], 10, 64); err == nil {
+				counters[f[0]] = v
+			}
+		}
+	}
+	return counters, nil
 }
 
 // parseSNMP reads pairs of lines: names, then values.
@@ -69,7 +79,7 @@ func Unharmed(ns *netns.Namespace) (func() error, error) {
 		if err != nil {
 			return err
 		}
-		for _, name := range []string{"Tcp/InCsumErrors", "Udp/InCsumErrors", "Icmp/InCsumErrors", "Tcp/EstabResets", "Tcp/OutRsts"} {
+		for _, name := range []string{"Tcp/InCsumErrors", "Udp/InCsumErrors", "Icmp/InCsumErrors", "Udp6InCsumErrors", "Icmp6InCsumErrors", "Tcp/EstabResets", "Tcp/OutRsts"} {
 			if n := after[name] - before[name]; n != 0 {
 				return fmt.Errorf("%s: %s rose by %d", ns.Name(), name, n)
 			}

@@ -91,13 +91,13 @@ type udpPair struct {
 func newUDPPair(ctx context.Context, from, to End) (*udpPair, error) {
 	p := &udpPair{random: rand.NewChaCha8([32]byte{1}), got: make([]byte, 1<<16)}
 	err := to.Namespace.Do(func() (err error) {
-		p.far, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(to.Addr, 0)))
+		p.far, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(to.Addr, 0)))
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	conn, err := from.Namespace.DialContext(ctx, "udp4", p.far.LocalAddr().String())
+	conn, err := from.Namespace.DialContext(ctx, "udp", p.far.LocalAddr().String())
 	if err != nil {
 		p.far.Close()
 		return nil, err

@@ -49,7 +49,9 @@ func TestChanges(t *testing.T) {
 				{"an address", func() error { return h.AddrAdd(link, addr) }, Elsewhere},
 				{"a route", func() error { return h.RouteAdd(route) }, Elsewhere},
 				{"a rule", func() error { return h.RuleAdd(rule) }, Elsewhere},
-				{"an IPv6 address", func() error { return h.AddrAdd(link, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("2001:db8::1/64")), Flags: unix.IFA_F_NODAD}) }, Elsewhere6},
+				{"an IPv6 address", func() error {
+					return h.AddrAdd(link, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("2001:db8::1/64")), Flags: unix.IFA_F_NODAD})
+				}, Elsewhere6},
 				{"an IPv6 route", func() error {
 					return h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(netip.MustParsePrefix("2001:db8:1::/64"))})
 				}, Elsewhere6},

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -19,7 +20,8 @@ import (
 // for people and may be stale at once: it reserves nothing.
 //
 // An IPv6 address that the kernel is still looking for a duplicate of cannot be
-// bound to; it is waited for, for a few seconds. A link-local one has its zone.
+// bound to, and counts as missing: see AwaitAddress. A link-local one has its
+// zone.
 func CheckFree(device string, port uint16, local netip.Addr) error {
 	if err := checkDevice(device); err != nil {
 		return err
@@ -55,6 +57,8 @@ func checkPort(addr netip.AddrPort) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, unix.EADDRNOTAVAIL) && isTentative(addr.Addr()):
+		return fmt.Errorf("address %s cannot be used yet: the kernel is still looking whether somebody else has it", addr.Addr())
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return fmt.Errorf("address %s is not on this host", addr.Addr())
 	case !errors.Is(err, unix.EADDRINUSE):
@@ -77,21 +81,36 @@ func tryPort(addr netip.AddrPort) error {
 	if addr.Addr().Is6() {
 		network = "udp6" // and IPv6 alone
 	}
-	for deadline := time.Now().Add(duplicateWait); ; time.Sleep(duplicateWait / 60) {
-		conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
-		if err == nil {
-			return conn.Close()
-		}
-		if !errors.Is(err, unix.EADDRNOTAVAIL) || !isTentative(addr.Addr()) || time.Now().After(deadline) {
-			return err
-		}
+	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
+	if err != nil {
+		return err
 	}
+	return conn.Close()
 }
 
 // duplicateWait is how long the kernel may take to look for a duplicate of an
 // address: with its defaults up to a second before it asks, and one after (RFC
 // 4862, section 5.4).
 const duplicateWait = 3 * time.Second
+
+// AwaitAddress waits while the kernel is still looking for a duplicate of a new
+// IPv6 address, for a few seconds, as a daemon that starts with its host has to.
+// It returns early when ctx ends. Whether the address can be used afterwards
+// CheckFree says.
+func AwaitAddress(ctx context.Context, a netip.Addr) {
+	limit, tick := time.NewTimer(duplicateWait), time.NewTicker(duplicateWait/60)
+	defer limit.Stop()
+	defer tick.Stop()
+	for isTentative(a) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-limit.C:
+			return
+		case <-tick.C:
+		}
+	}
+}
 
 // isTentative reports whether the kernel is still looking for a duplicate of a.
 func isTentative(a netip.Addr) bool {

@@ -63,7 +63,7 @@ type Uplink struct {
 	Addr  netip.Addr // the IPv4 address that our datagrams leave from: PublicIP where the interface has it
 	// Addr6 is the IPv6 address that our datagrams leave from: PublicIPv6 where
 	// the interface has it; zero if it has none. It never has a zone: Local6 has.
-	// The kernel may still be looking for a duplicate of it; CheckFree waits.
+	// The kernel may still be looking for a duplicate of it: see AwaitAddress.
 	Addr6 netip.Addr
 }
 

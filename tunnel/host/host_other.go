@@ -29,6 +29,9 @@ func FindUplink(Choice) (Uplink, error) { return Uplink{}, unsupported() }
 // CheckFree reports that this platform is not supported yet.
 func CheckFree(device string, port uint16, local netip.Addr) error { return unsupported() }
 
+// AwaitAddress returns at once.
+func AwaitAddress(context.Context, netip.Addr) {}
+
 // CheckSubnetRoute reports that this platform is not supported yet.
 func CheckSubnetRoute(subnet netip.Prefix) error { return unsupported() }
 

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -289,7 +290,9 @@ func TestFindUplink6(t *testing.T) {
 		{"on the way to an IPv6 address", Choice{CanReach: ip("fd00:1::77")}, "in0 10.1.0.1 fd00:1::1"},
 	}
 	inNamespace(t, func() {
-		quiet := func(name string) { must(t, os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/addr_gen_mode", []byte("1"), 0)) }
+		quiet := func(name string) {
+			must(t, os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/addr_gen_mode", []byte("1"), 0))
+		}
 		quiet("default") // no link-local addresses that nobody asked for
 		in := addInterface(t, "in0", "10.1.0.1/24")
 		out := addInterface(t, "out0", "192.0.2.1/24")
@@ -380,7 +383,7 @@ func TestCheckFreePort6(t *testing.T) {
 }
 
 // An address that is new is waited for until nobody else turns out to have it.
-func TestCheckFreeWaitsForANewAddress(t *testing.T) {
+func TestAwaitAddress(t *testing.T) {
 	inNamespace(t, func() {
 		a := addLink(t, &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "a0"}, PeerName: "b0"})
 		b, err := netlink.LinkByName("b0")
@@ -388,11 +391,16 @@ func TestCheckFreeWaitsForANewAddress(t *testing.T) {
 		must(t, netlink.LinkSetUp(b))
 		must(t, netlink.LinkSetUp(a))
 		must(t, netlink.AddrAdd(a, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("fd00::1/64"))}))
-		if !isTentative(netip.MustParseAddr("fd00::1")) {
-			t.Log("the kernel looked for a duplicate already")
+		addr := netip.MustParseAddr("fd00::1")
+		if isTentative(addr) {
+			checkError(t, CheckFree(device6, 8472, addr), "cannot be used yet")
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			AwaitAddress(ended, addr)
 		}
 		start := time.Now()
-		checkError(t, CheckFree(device6, 8472, netip.MustParseAddr("fd00::1")), "")
+		AwaitAddress(t.Context(), addr)
+		checkError(t, CheckFree(device6, 8472, addr), "")
 		if took := time.Since(start); took > duplicateWait {
 			t.Errorf("took %s", took)
 		}

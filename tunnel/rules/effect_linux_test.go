@@ -77,7 +77,7 @@ func (s space) echo(addr string) {
 	s.Helper()
 	var conn net.PacketConn
 	err := s.Do(func() (err error) {
-		conn, err = net.ListenPacket("udp4", net.JoinHostPort(addr, echoPort))
+		conn, err = net.ListenPacket("udp", net.JoinHostPort(addr, echoPort))
 		return err
 	})
 	if err != nil {
@@ -109,7 +109,7 @@ func (s space) seen(from, to string) string {
 		if from != "" {
 			d.LocalAddr = &net.UDPAddr{IP: net.ParseIP(from)}
 		}
-		conn, err = d.DialContext(s.Context(), "udp4", net.JoinHostPort(to, echoPort))
+		conn, err = d.DialContext(s.Context(), "udp", net.JoinHostPort(to, echoPort))
 		return err
 	})
 	if err != nil {

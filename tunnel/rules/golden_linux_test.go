@@ -264,9 +264,9 @@ func TestRetireTakesTheOtherKindAway(t *testing.T) {
 func TestRemove(t *testing.T) {
 	need(t, "nft", "iptables", "ip6tables", "iptables-restore", "ip6tables-restore")
 	s := newSpace(t, "")
-	remove := func(flanneld bool) (removed []string) {
+	remove := func() (removed []string) {
 		err := s.Do(func() (err error) {
-			removed, err = Remove(t.Context(), flanneld)
+			removed, err = Remove(t.Context())
 			return err
 		})
 		if err != nil {
@@ -274,21 +274,20 @@ func TestRemove(t *testing.T) {
 		}
 		return removed
 	}
-	if got := remove(true); len(got) != 0 {
+	if got := remove(); len(got) != 0 {
 		t.Errorf("got %v removed from an empty host", got)
 	}
 	s.apply(plan(NFTables))
 	s.apply(plan(IPTables))
 	s.run("nft add table ip6 flannel-ipv6; nft add table ip6 mine; ip6tables -N FLANNEL-FWD; ip6tables -A FORWARD -j FLANNEL-FWD")
-	want := []string{"nftables table ip flannel-ipv4", "iptables chain FLANNEL-POSTRTG of table nat", "iptables chain FLANNEL-FWD of table filter"}
-	if got := remove(false); !slices.Equal(got, want) {
+	want := []string{
+		"nftables table ip flannel-ipv4", "nftables table ip6 flannel-ipv6",
+		"iptables chain FLANNEL-POSTRTG of table nat", "iptables chain FLANNEL-FWD of table filter", "ip6tables chain FLANNEL-FWD of table filter",
+	}
+	if got := remove(); !slices.Equal(got, want) {
 		t.Errorf("got %v removed, want %v", got, want)
 	}
-	want = []string{"nftables table ip6 flannel-ipv6", "ip6tables chain FLANNEL-FWD of table filter"}
-	if got := remove(true); !slices.Equal(got, want) {
-		t.Errorf("got %v removed, want %v", got, want)
-	}
-	if got := remove(true); len(got) != 0 {
+	if got := remove(); len(got) != 0 {
 		t.Errorf("got %v removed again", got)
 	}
 	if got := s.run("nft list ruleset"); strings.Contains(strings.ToLower(got), "flannel") || !strings.Contains(got, "mine") {
@@ -314,7 +313,7 @@ func TestLookingMakesNothing(t *testing.T) {
 	p := plan(IPTables)
 	p.Masquerade, p.Forward = false, false
 	s.apply(p)
-	if err := s.Do(func() error { _, err := Remove(t.Context(), false); return err }); err != nil {
+	if err := s.Do(func() error { _, err := Remove(t.Context()); return err }); err != nil {
 		t.Error(err)
 	}
 	if got := s.run("cat /proc/thread-self/net/ip_tables_names 2>/dev/null; nft list ruleset"); got != "" {
@@ -336,7 +335,11 @@ func TestIsRandomVersion(t *testing.T) {
 
 func TestPlanOfNoNetwork(t *testing.T) {
 	t.Parallel()
-	for _, p := range []Plan{{}, {Network: netip.MustParsePrefix("10.5.0.0/16")}, {Network: netip.MustParsePrefix("0.0.0.0/0"), Subnet: netip.MustParsePrefix("10.5.1.0/24")}} {
+	for _, p := range []Plan{
+		{}, {Network: netip.MustParsePrefix("10.5.0.0/16")}, {Network: netip.MustParsePrefix("0.0.0.0/0"), Subnet: netip.MustParsePrefix("10.5.1.0/24")},
+		{Network: netip.MustParsePrefix("10.5.0.0/16"), Subnet: netip.MustParsePrefix("fd00:5:0:1::/64")},
+		{Network: netip.MustParsePrefix("::ffff:10.5.0.0/112"), Subnet: netip.MustParsePrefix("::ffff:10.5.1.0/120")},
+	} {
 		if _, err := Apply(t.Context(), p); err == nil {
 			t.Errorf("got no error for %+v", p)
 		}

@@ -19,6 +19,14 @@ import (
 // lockWait is how many seconds iptables waits for others that change rules.
 const lockWait = "5"
 
+// program is the one for the plan's family.
+func (p Plan) program() string {
+	if p.isIPv6() {
+		return "ip6tables"
+	}
+	return "iptables"
+}
+
 // applyIPTables makes the chains be as p says, each table in one transaction,
 // and returns what was not.
 func applyIPTables(ctx context.Context, p Plan) (changed []string, err error) {
@@ -35,17 +43,18 @@ func applyIPTables(ctx context.Context, p Plan) (changed []string, err error) {
 }
 
 func arrangeIPTables(ctx context.Context, p Plan, c chain) (differs bool, err error) {
-	if len(c.rules) == 0 && !hasTable("iptables", c.table) {
+	program := p.program()
+	if len(c.rules) == 0 && !hasTable(program, c.table) {
 		return false, nil
 	}
-	have, there, err := listIPTables(ctx, "iptables", c.table, c.name)
+	have, there, err := listIPTables(ctx, program, c.table, c.name)
 	if err != nil {
 		return false, err
 	}
 	if !there && len(c.rules) == 0 {
 		return false, nil
 	}
-	parent, _, err := listIPTables(ctx, "iptables", c.table, c.parent)
+	parent, _, err := listIPTables(ctx, program, c.table, c.parent)
 	if err != nil {
 		return false, err
 	}
@@ -59,7 +68,7 @@ func arrangeIPTables(ctx context.Context, p Plan, c chain) (differs bool, err er
 		return false, nil
 	}
 	if len(a.next) == 0 {
-		return true, restoreIPTables(ctx, "iptables", c.table, c.removal(parent))
+		return true, restoreIPTables(ctx, program, c.table, c.removal(parent))
 	}
 	// Naming the chain makes it or empties it; others' rules come again with
 	// ours. The jump stands at the end, where flannel has it.
@@ -67,7 +76,7 @@ func arrangeIPTables(ctx context.Context, p Plan, c chain) (differs bool, err er
 	if !jumps && len(want) > 0 {
 		lines = append(lines, c.jump())
 	}
-	return true, restoreIPTables(ctx, "iptables", c.table, lines)
+	return true, restoreIPTables(ctx, program, c.table, lines)
 }
 
 func (c chain) jump() string {
@@ -134,18 +143,15 @@ func (p Plan) concernsIPTables(line string) bool {
 	})
 }
 
-// removeIPTables deletes flannel's chains, whoever made them; those of IPv6 are
-// flanneld's. A host without the program has none.
-func removeIPTables(ctx context.Context, flanneld bool) (removed []string, err error) {
-	programs := []string{"iptables"}
-	if flanneld {
-		programs = append(programs, "ip6tables")
-	}
-	for _, program := range programs {
+// removeIPTables deletes flannel's chains of both families, whoever made them. A
+// host without the program has none.
+func removeIPTables(ctx context.Context) (removed []string, err error) {
+	for _, p := range families() {
+		program := p.program()
 		if !hasProgram(program) {
 			continue
 		}
-		for _, c := range (Plan{}).chains() {
+		for _, c := range p.chains() {
 			if !hasTable(program, c.table) {
 				continue
 			}

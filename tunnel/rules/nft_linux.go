@@ -4,25 +4,37 @@ package rules
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/google/nftables"
 )
 
-// Flannel's own tables. Ours is the first; flanneld makes both.
-const (
-	nftTable4 = "flannel-ipv4"
-	nftTable6 = "flannel-ipv6"
-)
+// nftTable is flannel's own table of the plan's family.
+func (p Plan) nftTable() *nftables.Table {
+	if p.isIPv6() {
+		return &nftables.Table{Name: "flannel-ipv6", Family: nftables.TableFamilyIPv6}
+	}
+	return &nftables.Table{Name: "flannel-ipv4", Family: nftables.TableFamilyIPv4}
+}
 
-func table4() *nftables.Table {
-	return &nftables.Table{Name: nftTable4, Family: nftables.TableFamilyIPv4}
+// nftFamily is nft's word for the family.
+func (p Plan) nftFamily() string {
+	if p.isIPv6() {
+		return "ip6"
+	}
+	return "ip"
+}
+
+// families are a plan of each family, to look for what there is of any network.
+func families() []Plan {
+	return []Plan{{Network: netip.PrefixFrom(netip.IPv4Unspecified(), 0)}, {Network: netip.PrefixFrom(netip.IPv6Unspecified(), 0)}}
 }
 
 // nftChain is c as nftables is to have it: a base chain of flannel's own table.
-func nftChain(c chain) *nftables.Chain {
+func (p Plan) nftChain(c chain) *nftables.Chain {
 	policy := nftables.ChainPolicyAccept
-	n := &nftables.Chain{Name: c.nft, Table: table4(), Policy: &policy}
+	n := &nftables.Chain{Name: c.nft, Table: p.nftTable(), Policy: &policy}
 	if c.table == "nat" {
 		n.Type, n.Hooknum, n.Priority = nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource
 	} else {
@@ -38,11 +50,12 @@ func applyNFT(p Plan) (changed []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
-	present, err := conn.ListChainsOfTableFamily(nftables.TableFamilyIPv4)
+	table := p.nftTable()
+	present, err := conn.ListChainsOfTableFamily(table.Family)
 	if err != nil {
 		return nil, fmt.Errorf("list chains of nftables: %w", err)
 	}
-	present = slices.DeleteFunc(present, func(c *nftables.Chain) bool { return c.Table.Name != nftTable4 })
+	present = slices.DeleteFunc(present, func(c *nftables.Chain) bool { return c.Table.Name != table.Name })
 	left := len(present)
 	for _, c := range p.chains() {
 		i := slices.IndexFunc(present, func(n *nftables.Chain) bool { return n.Name == c.nft })
@@ -62,7 +75,7 @@ func applyNFT(p Plan) (changed []string, err error) {
 		}
 	}
 	if len(present) > 0 && left == 0 && !p.Wanted() {
-		conn.DelTable(table4())
+		conn.DelTable(table)
 	}
 	if err := conn.Flush(); err != nil {
 		return nil, fmt.Errorf("set rules of nftables: %w", err)
@@ -73,7 +86,7 @@ func applyNFT(p Plan) (changed []string, err error) {
 // arrangeNFT queues what makes the chain be as c says. have is the one that is
 // there, or nil.
 func arrangeNFT(conn *nftables.Conn, p Plan, c chain, have *nftables.Chain) (differs, gone bool, err error) {
-	want := nftChain(c)
+	want := p.nftChain(c)
 	if have == nil && len(c.rules) == 0 {
 		return false, false, nil
 	}
@@ -143,7 +156,7 @@ func textsOf(rules []*nftables.Rule) []string {
 }
 
 // removeNFT deletes flannel's tables, whoever made them.
-func removeNFT(flanneld bool) (removed []string, err error) {
+func removeNFT() (removed []string, err error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
@@ -153,13 +166,11 @@ func removeNFT(flanneld bool) (removed []string, err error) {
 		return nil, fmt.Errorf("list tables of nftables: %w", err)
 	}
 	for _, t := range tables {
-		if t.Family == nftables.TableFamilyIPv4 && t.Name == nftTable4 {
-			conn.DelTable(t)
-			removed = append(removed, "nftables table ip "+t.Name)
-		}
-		if flanneld && t.Family == nftables.TableFamilyIPv6 && t.Name == nftTable6 {
-			conn.DelTable(t)
-			removed = append(removed, "nftables table ip6 "+t.Name)
+		for _, p := range families() {
+			if own := p.nftTable(); t.Family == own.Family && t.Name == own.Name {
+				conn.DelTable(t)
+				removed = append(removed, "nftables table "+p.nftFamily()+" "+t.Name)
+			}
 		}
 	}
 	if err := conn.Flush(); err != nil {
@@ -184,7 +195,7 @@ func dropping(p Plan) ([]string, error) {
 	}
 	var all []string
 	for _, c := range chains {
-		family, ok := map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyINet: "inet"}[c.Table.Family]
+		family, ok := map[nftables.TableFamily]string{p.nftTable().Family: p.nftFamily(), nftables.TableFamilyINet: "inet"}[c.Table.Family]
 		if !ok || c.Type != nftables.ChainTypeFilter || c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward ||
 			c.Policy == nil || *c.Policy != nftables.ChainPolicyDrop {
 			continue

@@ -15,12 +15,26 @@ import (
 )
 
 const (
-	register    = 1  // NFT_REG_1, the one that nft uses
-	ifNameSize  = 16 // IFNAMSIZ
-	sourceAt    = 12 // of the source address in an IPv4 header
-	destAt      = 16
-	ipv4Address = 4 // bytes
+	register   = 1  // NFT_REG_1, the one that nft uses
+	ifNameSize = 16 // IFNAMSIZ
 )
+
+// place is where an address stands in an IP header.
+type place int
+
+const (
+	source place = iota
+	dest
+)
+
+// of returns the place of an address like a: offset and length in bytes.
+func (p place) of(a netip.Addr) (at, length uint32) {
+	at, length = 12, 4
+	if a.Is6() {
+		at, length = 8, 16
+	}
+	return at + uint32(p)*length, length
+}
 
 // nftText is a rule in the bytes of netlink, which can be compared.
 func nftText(exprs []expr.Any) string {
@@ -49,7 +63,7 @@ func (p Plan) concernsNFT(text string) bool {
 
 // mentions reports whether the rule compares an address with the network.
 func mentions(text string, n netip.Prefix) bool {
-	for _, at := range []uint32{sourceAt, destAt} {
+	for _, at := range []place{source, dest} {
 		for _, not := range []bool{false, true} {
 			if strings.Contains(text, nftText(nftSide(side{n, not}, at))) {
 				return true
@@ -74,8 +88,8 @@ func (r rule) nft() []expr.Any {
 	if r.device != "" {
 		all = append(all, nftDevice(r.device)...)
 	}
-	all = append(all, nftSide(r.src, sourceAt)...)
-	all = append(all, nftSide(r.dst, destAt)...)
+	all = append(all, nftSide(r.src, source)...)
+	all = append(all, nftSide(r.dst, dest)...)
 	switch r.target {
 	case accept:
 		return append(all, &expr.Verdict{Kind: expr.VerdictAccept})
@@ -104,7 +118,7 @@ func nftDevice(device string) []expr.Any {
 }
 
 // nftSide compares an address. Of a prefix of whole bytes nft loads just these.
-func nftSide(s side, at uint32) []expr.Any {
+func nftSide(s side, p place) []expr.Any {
 	if !s.prefix.IsValid() {
 		return nil
 	}
@@ -113,15 +127,16 @@ func nftSide(s side, at uint32) []expr.Any {
 		op = expr.CmpOpNeq
 	}
 	addr, bits := s.prefix.Addr().AsSlice(), s.prefix.Bits()
-	load := &expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: at, Len: ipv4Address}
+	at, length := p.of(s.prefix.Addr())
+	load := &expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: at, Len: length}
 	if bits%8 == 0 {
 		load.Len = uint32(bits / 8)
 		return []expr.Any{load, &expr.Cmp{Op: op, Register: register, Data: addr[:load.Len]}}
 	}
-	mask := net.CIDRMask(bits, 8*ipv4Address)
+	mask := net.CIDRMask(bits, 8*len(addr))
 	return []expr.Any{
 		load,
-		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: ipv4Address, Mask: mask, Xor: make([]byte, ipv4Address)},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: length, Mask: mask, Xor: make([]byte, length)},
 		&expr.Cmp{Op: op, Register: register, Data: addr},
 	}
 }

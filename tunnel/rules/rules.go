@@ -33,16 +33,16 @@ const (
 	IPTables Kind = "iptables"
 )
 
-// Plan is what rules there are to be. Rules that concern none of its networks
+// Plan is what rules there are to be, for one family: that of Network. Rules that concern none of its networks
 // are somebody else's, and stay where they are, in flannel's own chains too.
 type Plan struct {
 	Kind       Kind
-	Network    netip.Prefix // the whole overlay, IPv4
+	Network    netip.Prefix // the whole overlay; it makes the plan one of IPv4 or of IPv6
 	Subnet     netip.Prefix // of this host
-	Previous   netip.Prefix // the overlay that the rules were for before; zero: not known. Its rules go
+	Previous   netip.Prefix // the overlay that the rules were for before; zero or of the other family: not known. Its rules go
 	Masquerade bool
 	Random     bool           // masquerade to random ports, where flannel does
-	Exclude    []netip.Prefix // where containers' packets go unmasqueraded
+	Exclude    []netip.Prefix // where containers' packets go unmasqueraded; those of the other family are left out
 	Forward    bool
 	Uplink     string // device whose rule is ours as well; "": none
 	Whole      bool   // forward what comes by Uplink; only where Forward is
@@ -54,8 +54,20 @@ func (p Plan) Wanted() bool { return p.Masquerade || p.Forward }
 // kubeMark is the bit by which kube-proxy marks what it masquerades itself.
 const kubeMark = 0x4000
 
+func (p Plan) isIPv6() bool { return p.Network.Addr().Is6() }
+
 // multicast is never masqueraded.
-func multicast() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{224}), 4) }
+func (p Plan) multicast() netip.Prefix {
+	if p.isIPv6() {
+		return netip.PrefixFrom(netip.AddrFrom16([16]byte{0xff}), 8)
+	}
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{224}), 4)
+}
+
+// excluded are the networks of Exclude that are of the plan's family.
+func (p Plan) excluded() []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(p.Exclude), func(x netip.Prefix) bool { return x.Addr().Is6() != p.isIPv6() })
+}
 
 // target is what becomes of a packet.
 type target int
@@ -124,11 +136,11 @@ func (p Plan) masquerade() []rule {
 		{src: in(p.Network), dst: in(p.Subnet), target: giveBack},
 		{src: out(p.Network), dst: in(p.Subnet), target: giveBack},
 	}
-	for _, x := range p.Exclude {
+	for _, x := range p.excluded() {
 		all = append(all, rule{src: in(p.Network), dst: in(x), target: giveBack})
 	}
 	return append(all,
-		rule{src: in(p.Network), dst: out(multicast()), target: masquerade},
+		rule{src: in(p.Network), dst: out(p.multicast()), target: masquerade},
 		rule{src: out(p.Network), dst: in(p.Network), target: masquerade},
 	)
 }
@@ -147,7 +159,7 @@ func (p Plan) forward() []rule {
 
 // networks are those whose rules are ours.
 func (p Plan) networks() []netip.Prefix {
-	if p.Previous.IsValid() && p.Previous.Bits() > 0 && p.Previous != p.Network {
+	if p.Previous.IsValid() && p.Previous.Bits() > 0 && p.Previous != p.Network && p.Previous.Addr().Is6() == p.isIPv6() {
 		return []netip.Prefix{p.Network, p.Previous}
 	}
 	return []netip.Prefix{p.Network}
@@ -188,9 +200,12 @@ func arrange(have, want []string, mark string, concerns func(string) bool) arran
 // check refuses what would make rules for something else than an overlay.
 func (p Plan) check() error {
 	for _, x := range append([]netip.Prefix{p.Network, p.Subnet}, p.Exclude...) {
-		if !x.IsValid() || !x.Addr().Is4() || x.Masked() != x || x.Bits() == 0 {
-			return fmt.Errorf("rules for %v: it is no IPv4 network", x)
+		if !x.IsValid() || x.Addr().Is4In6() || x.Masked() != x || x.Bits() == 0 {
+			return fmt.Errorf("rules for %v: it is no network", x)
 		}
+	}
+	if p.Subnet.Addr().Is6() != p.isIPv6() {
+		return fmt.Errorf("rules for %s and %s: they are of two families", p.Network, p.Subnet)
 	}
 	return nil
 }

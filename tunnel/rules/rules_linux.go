@@ -51,18 +51,18 @@ func Retire(ctx context.Context, p Plan) (removed []string, err error) {
 	if p.Kind == IPTables {
 		return applyNFT(p)
 	}
-	if !hasProgram("iptables") {
+	if !hasProgram(p.program()) {
 		return nil, nil
 	}
 	return applyIPTables(ctx, p)
 }
 
-// Remove deletes all of flannel's tables and chains for IPv4, whichever network
-// they were for, and returns their names; with flanneld, those for IPv6 as well,
-// which vxtap never makes. It must not be called while a daemon runs.
-func Remove(ctx context.Context, flanneld bool) (removed []string, err error) {
-	removed, first := removeNFT(flanneld)
-	more, second := removeIPTables(ctx, flanneld)
+// Remove deletes all of flannel's tables and chains of both families, whichever
+// network they were for and whoever made them, and returns their names. It must
+// not be called while a daemon runs.
+func Remove(ctx context.Context) (removed []string, err error) {
+	removed, first := removeNFT()
+	more, second := removeIPTables(ctx)
 	return append(removed, more...), errors.Join(first, second)
 }
 

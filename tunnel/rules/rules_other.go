@@ -28,7 +28,7 @@ func Apply(context.Context, Plan) (changed []string, err error) { return nil, un
 func Retire(context.Context, Plan) (removed []string, err error) { return nil, unsupported() }
 
 // Remove reports that this platform is not supported yet.
-func Remove(context.Context, bool) (removed []string, err error) { return nil, unsupported() }
+func Remove(context.Context) (removed []string, err error) { return nil, unsupported() }
 
 // Dropping reports that this platform is not supported yet.
 func Dropping(Plan) ([]string, error) { return nil, unsupported() }

@@ -75,14 +75,21 @@ func inNamespace6(t *testing.T, f func()) {
 // isLocal waits until the kernel takes what is for a as its own, which it does a
 // little later than it tells of the address.
 func isLocal(a net.IP) bool {
-	filter := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Dst: &net.IPNet{IP: a, Mask: net.CIDRMask(128, 128)}}
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
-		if err == nil && len(routes) > 0 {
-			return true
+	routes, done := make(chan netlink.RouteUpdate), make(chan struct{})
+	defer close(done)
+	if netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{ListExisting: true}) != nil {
+		return false
+	}
+	for limit := time.After(5 * time.Second); ; {
+		select {
+		case r := <-routes:
+			if r.Table == unix.RT_TABLE_LOCAL && r.Dst != nil && r.Dst.IP.Equal(a) {
+				return true
+			}
+		case <-limit:
+			return false
 		}
 	}
-	return false
 }
 
 // open6 opens one lane at local.

@@ -117,7 +117,11 @@ func (n *Namespace) SetMTU(device string, mtu int) error {
 // 192.0.2.7/24.
 func (n *Namespace) AddAddr(device string, addr netip.Prefix) error {
 	return n.onLink(device, func(h *netlink.Handle, link netlink.Link) error {
-		return h.AddrAdd(link, &netlink.Addr{IPNet: ipNet(addr)})
+		a := &netlink.Addr{IPNet: ipNet(addr)}
+		if addr.Addr().Is6() {
+			a.Flags = unix.IFA_F_NODAD // nobody else has it, and it is needed at once
+		}
+		return h.AddrAdd(link, a)
 	}, "add address %s to %s", addr, device)
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 
 	"vxtap/cmd/vxlab/netns"
 )
@@ -49,23 +50,37 @@ type Pinger struct {
 // NewPinger opens a raw socket in the namespace; the caller closes it. The
 // identifier tells its replies from those of other pingers in the namespace.
 func NewPinger(ns *netns.Namespace, to netip.Addr, id uint16) (*Pinger, error) {
+	network, local := "ip4:icmp", "0.0.0.0"
+	if to.Is6() {
+		network, local = "ip6:ipv6-icmp", "::"
+	}
 	var conn *icmp.PacketConn
 	err := ns.Do(func() (err error) {
-		conn, err = icmp.ListenPacket("ip4:icmp", "0.0.0.0")
+		conn, err = icmp.ListenPacket(network, local)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ping from %s: %w", ns.Name(), err)
 	}
-	// The requests of others need not fill the buffer as well.
-	var filter ipv4.ICMPFilter
-	filter.SetAll(true)
-	filter.Accept(ipv4.ICMPTypeEchoReply)
-	if err := conn.IPv4PacketConn().SetICMPFilter(&filter); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	if err := onlyReplies(conn); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		conn.Close()
 		return nil, fmt.Errorf("ping from %s: %w", ns.Name(), err)
 	}
 	return &Pinger{conn: conn, to: to, id: id}, nil
+}
+
+// onlyReplies keeps the requests of others from filling the buffer as well.
+func onlyReplies(conn *icmp.PacketConn) error {
+	if four := conn.IPv4PacketConn(); four != nil {
+		var filter ipv4.ICMPFilter
+		filter.SetAll(true)
+		filter.Accept(ipv4.ICMPTypeEchoReply)
+		return four.SetICMPFilter(&filter)
+	}
+	var filter ipv6.ICMPFilter
+	filter.SetAll(true)
+	filter.Accept(ipv6.ICMPTypeEchoReply)
+	return conn.IPv6PacketConn().SetICMPFilter(&filter)
 }
 
 // Close closes the socket.
@@ -123,6 +138,9 @@ func (p *Pinger) echo(ctx context.Context, limit time.Duration) (time.Duration, 
 		Type: ipv4.ICMPTypeEcho,
 		Body: &icmp.Echo{ID: int(p.id), Seq: int(p.seq), Data: make([]byte, payload)},
 	}
+	if p.to.Is6() {
+		request.Type = ipv6.ICMPTypeEchoRequest // the kernel puts the checksum in
+	}
 	b, err := request.Marshal(nil)
 	if err != nil {
 		return 0, fmt.Errorf("ping %s: %w", p.to, err)
@@ -147,7 +165,10 @@ func (p *Pinger) echo(ctx context.Context, limit time.Duration) (time.Duration, 
 // await reads until the reply to the last request is there. A raw socket sees
 // all ICMP that comes to the namespace.
 func (p *Pinger) await() error {
-	b := make([]byte, 1500)
+	b, reply := make([]byte, 1500), byte(ipv4.ICMPTypeEchoReply)
+	if p.to.Is6() {
+		reply = byte(ipv6.ICMPTypeEchoReply)
+	}
 	for {
 		n, from, err := p.conn.ReadFrom(b)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -156,14 +177,15 @@ func (p *Pinger) await() error {
 		if err != nil {
 			return err
 		}
-		if isReply(b[:n], p.id, p.seq) && from.String() == p.to.String() {
+		if isReply(b[:n], reply, p.id, p.seq) && from.String() == p.to.String() {
 			return nil
 		}
 	}
 }
 
-// isReply reports whether an ICMP message is the reply to one echo (RFC 792).
-func isReply(b []byte, id, seq uint16) bool {
-	return len(b) >= 8 && b[0] == byte(ipv4.ICMPTypeEchoReply) && b[1] == 0 &&
+// isReply reports whether an ICMP message of type reply answers one echo (RFC
+// 792, and RFC 4443, section 4.2).
+func isReply(b []byte, reply byte, id, seq uint16) bool {
+	return len(b) >= 8 && b[0] == reply && b[1] == 0 &&
 		binary.BigEndian.Uint16(b[4:]) == id && binary.BigEndian.Uint16(b[6:]) == seq
 }

@@ -123,7 +123,7 @@ func TestOnlyTheReplyCounts(t *testing.T) {
 		{"empty", nil, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := isReply(tt.b, 7, 9); got != tt.want {
+			if got := isReply(tt.b, 0, 7, 9); got != tt.want {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
