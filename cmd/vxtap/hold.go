@@ -124,16 +124,12 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	own, err := s.d.registry.Acquire(ctx, config, lease.Request{
-		PublicIP: s.d.vtep,
-		MAC:      s.ipv4.mac,
-		Previous: before.Subnet,
-	})
+	own, err := s.d.registry.Acquire(ctx, config, s.request(lease.SubnetEnv{Subnet: before.Subnet, IPv6Subnet: before.IPv6Subnet}))
 	if err != nil {
 		return err
 	}
-	if own.Subnet != before.Subnet {
-		s.log.Warn("the subnet is another one now, starting afresh", "subnet", own.Subnet, "before", before.Subnet)
+	if own.Subnet != before.Subnet || own.IPv6Subnet != before.IPv6Subnet {
+		s.log.Warn("the subnet is another one now, starting afresh", "subnet", subnetName(own), "before", subnetName(*before))
 		moved := &movedError{place{config: config}}
 		if created(held, own) {
 			moved.made = own
@@ -148,5 +144,6 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 
 // fits reports whether the segment can go on under config.
 func (s *segment) fits(config lease.Config) bool {
-	return config.Network == s.config.Network && config.Backend == s.config.Backend
+	return config.Network == s.config.Network && config.Backend == s.config.Backend &&
+		config.EnableIPv6 == s.config.EnableIPv6 && config.IPv6Network == s.config.IPv6Network
 }

@@ -17,3 +17,12 @@ func peersOf(s lease.Selection) []tunnel.Peer {
 	}
 	return peers
 }
+
+// peersOfIPv6 does the same with the IPv6 halves.
+func peersOfIPv6(s lease.Selection) []tunnel.Peer {
+	peers := make([]tunnel.Peer, len(s.IPv6Peers))
+	for i, l := range s.IPv6Peers {
+		peers[i] = tunnel.Peer{Subnet: l.IPv6Subnet, VTEP: l.Attrs.PublicIPv6, MAC: l.Attrs.IPv6MAC}
+	}
+	return peers
+}

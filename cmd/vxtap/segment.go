@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"vxtap/encap/ether"
-	"vxtap/encap/vxlan"
 	"vxtap/lease"
 	"vxtap/tunnel"
 	"vxtap/tunnel/host"
@@ -34,8 +33,10 @@ type segment struct {
 	device string // of IPv4, which there always is: the name of the segment
 	admin  *adminServer
 
-	ipv4  *side
-	sides []*side // ipv4 first
+	ipv4   *side
+	ipv6   *side   // nil: this host or the network has none
+	noIPv6 string  // why this host has none although the network has
+	sides  []*side // ipv4 first
 
 	own   atomic.Pointer[lease.Lease] // our lease; after run began it changes only in its times
 	lost  atomic.Bool                 // own is not ours at present; hold is about to get it back
@@ -74,7 +75,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 
 		rulesNews: make(chan struct{}, 1),
 	}
-	s.ipv4 = s.addSide(s.device)
+	s.ipv4 = s.addSide(ipv4, s.device)
 	s.view.Store(&lease.Selection{})
 	for _, step := range []func(context.Context) error{
 		s.check,
@@ -98,9 +99,6 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 	return s, nil
 }
 
-// deviceName is flannel's name for the device of a VNI.
-func deviceName(vni vxlan.VNI) string { return fmt.Sprintf("flannel.%d", vni) }
-
 // check says what in the config is not going to be as the operator may expect.
 func (s *segment) check(context.Context) error {
 	for _, note := range s.config.Notes {
@@ -109,6 +107,7 @@ func (s *segment) check(context.Context) error {
 	if s.config.Backend.DirectRouting {
 		s.log.Warn("network config", "reason", "DirectRouting is not there yet: all peers are reached through the tunnel")
 	}
+	s.addIPv6()
 	return nil
 }
 
@@ -120,22 +119,19 @@ func (s *segment) checkAdmin(ctx context.Context) error {
 // check chooses the MTU and looks whether the way is free.
 func (s *side) check(context.Context) error {
 	b, up := s.config.Backend, s.d.uplink
-	outer := up.MTU
-	if b.MTU != 0 {
-		outer = b.MTU
-	}
+	outer := outerMTU(b, up.MTU)
 	if outer > up.MTU {
 		s.log.Warn("configured MTU is more than the interface carries: large packets will be lost",
 			"interface", up.Name, "mtu", up.MTU, "configured", outer)
 	}
-	s.mtu = outer - vxlan.OverheadIPv4
-	for _, a := range []netip.Addr{up.Addr, s.d.vtep} {
+	s.mtu = outer - s.overhead()
+	for _, a := range []netip.Addr{s.addr(), s.vtep()} {
 		if s.network().Contains(a) {
 			return fmt.Errorf("address %s of this host lies inside the overlay's Network %s, so that the tunnel would carry itself: "+
 				"choose another interface with -iface, or another Network", a, s.network())
 		}
 	}
-	return host.CheckFree(s.device, b.Port, up.Addr)
+	return host.CheckFree(s.device, b.Port, s.local().Addr())
 }
 
 // chooseMAC takes the MAC that our lease names already: peers keep sending to
@@ -145,7 +141,7 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 	if s.known != nil {
 		own := s.known.Own
 		s.own.Store(&own)
-		s.ipv4.mac = own.Attrs.MAC
+		s.setMACs(own.Attrs)
 		return nil
 	}
 	own, held, err := s.d.registry.Own(ctx, s.d.vtep)
@@ -153,14 +149,28 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 		return err
 	}
 	s.own.Store(&own)
-	s.ipv4.mac = own.Attrs.MAC
-	if !held {
-		s.ipv4.mac = s.d.before.Attrs.MAC
-	}
-	if s.ipv4.mac.IsZero() || s.ipv4.mac.IsMulticast() {
-		s.ipv4.mac = ether.RandomMAC()
+	if held {
+		s.setMACs(own.Attrs)
+	} else {
+		s.setMACs(s.d.before.Attrs)
 	}
 	return nil
+}
+
+// setMACs gives each side the MAC that from has for it, or a random one.
+func (s *segment) setMACs(from lease.Attrs) {
+	s.ipv4.mac = macOr(from.MAC)
+	if s.ipv6 != nil {
+		s.ipv6.mac = macOr(from.IPv6MAC)
+	}
+}
+
+// macOr returns m where a device can have it, and a random MAC otherwise.
+func macOr(m ether.MAC) ether.MAC {
+	if m.IsZero() || m.IsMulticast() {
+		return ether.RandomMAC()
+	}
+	return m
 }
 
 // openAdmin comes after the TAP: only one process can have the device, so only
@@ -197,11 +207,10 @@ func (s *segment) acquire(ctx context.Context) error {
 	if !previous.Subnet.IsValid() { // it is on a disk that forgets, in most places
 		previous.Subnet = s.d.before.Subnet
 	}
-	own, err := s.d.registry.Acquire(ctx, s.config, lease.Request{
-		PublicIP: s.d.vtep,
-		MAC:      s.ipv4.mac,
-		Previous: previous.Subnet,
-	})
+	if !previous.IPv6Subnet.IsValid() {
+		previous.IPv6Subnet = s.d.before.IPv6Subnet
+	}
+	own, err := s.d.registry.Acquire(ctx, s.config, s.request(previous))
 	if err != nil {
 		return err
 	}
@@ -213,9 +222,10 @@ func (s *segment) acquire(ctx context.Context) error {
 
 // created reports whether Acquire made own, where Own had returned held. A
 // lease of ours that Own left out, because its value made no sense, was there
-// before as well: taking it up changed it.
+// before as well: taking it up changed it. So was one that was moved to another
+// key, as it gained or lost its IPv6 half.
 func created(held, own lease.Lease) bool {
-	return own.Created != held.Created && own.Created == own.Revision
+	return own.Created != held.Created && own.Created == own.Revision && own.Subnet != held.Subnet
 }
 
 func (s *side) openSwitch(context.Context) error {
@@ -283,8 +293,11 @@ func (s *segment) writeSubnetFile(context.Context) error {
 	env := lease.SubnetEnv{
 		Network: s.config.Network,
 		Subnet:  s.own.Load().Subnet,
-		MTU:     s.ipv4.mtu,
+		MTU:     s.bridgeMTU(),
 		IPMasq:  s.d.rules.ipMasq,
+	}
+	if s.ipv6 != nil {
+		env.IPv6Network, env.IPv6Subnet = s.ipv6.network(), s.ipv6.subnet()
 	}
 	return env.WriteFile(s.d.subnetFile)
 }
@@ -330,7 +343,9 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 // frames have somewhere to go: the daemon is ready then, and not before.
 func (s *segment) publish(all lease.Snapshot) {
 	now := all.Select(s.config, *s.own.Load())
-	s.ipv4.sw.SetPeers(peersOf(now))
+	for _, one := range s.sides {
+		one.sw.SetPeers(one.peers(now))
+	}
 	s.view.Store(&now)
 	select {
 	case s.news <- struct{}{}:
@@ -340,6 +355,9 @@ func (s *segment) publish(all lease.Snapshot) {
 		s.d.ready()
 		s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.ipv4.mac,
 			"mtu", s.ipv4.mtu, "peers", len(now.Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
+		if six := s.ipv6; six != nil {
+			six.log.Info("forwarding", "subnet", six.subnet(), "vtep", six.vtep(), "mac", six.mac, "mtu", six.mtu, "peers", len(now.IPv6Peers), "offloads", six.offloadList())
+		}
 	})
 }
 
