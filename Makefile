@@ -32,6 +32,10 @@ endif
 # file carries both versions.
 golangci = .cache/bin/golangci-lint-$(GOLANGCI_VERSION)-$(shell go env GOVERSION)
 
+# The flannelds that the tests put beside us, by the versions in these modules.
+flanneld = .cache/bin/flanneld-$(shell awk '$$1 == "github.com/flannel-io/flannel" { print $$2 }' $(1)/go.mod)
+flannelds := $(foreach module,test/flanneld test/flanneld/earlier,$(call flanneld,$(module)))
+
 ##@ What it is for
 
 .PHONY: build
@@ -41,6 +45,11 @@ build: ## build bin/vxtap and bin/vxlab, static
 .PHONY: demo
 demo: build ## a whole overlay network on this machine: three hosts, traffic, a table (root)
 	bin/vxlab demo
+
+.PHONY: guide
+guide: ## types docs/guide.md on nine machines: certificates, an etcd of three, five hosts, a table (root)
+	@.ci/deps
+	go test -count=1 -v -timeout 5m ./test/guide
 
 .PHONY: test
 test: ## every check below that CI makes; installs what is missing with apt (root)
@@ -95,8 +104,13 @@ portability: ## compile and vet, tests included, for every other platform
 		echo "32-bit run: not here, it takes Linux on amd64"; \
 	fi
 
+.PHONY: flanneld
+flanneld: $(flannelds) ## build the flannelds that the tests put beside us, once
+
 .PHONY: blackbox
 blackbox: build ## the tests of test/, in namespaces that they make (root)
+	@# Without it the tests that want it say so, and in CI that is their failure.
+	@$(MAKE) flanneld || true
 	go test -json -count=1 -p 1 -timeout 10m ./test/... | go run ./test/report
 
 ##@ While working
@@ -142,3 +156,13 @@ $(golangci):
 	@mkdir -p $(@D)
 	@GOFLAGS= GOBIN=$(CURDIR)/$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	@mv $(@D)/golangci-lint $@
+
+# The udp backend is in C. Each is built in its own module, whose go.sum says what
+# it is made of.
+$(word 1,$(flannelds)): module = test/flanneld
+$(word 2,$(flannelds)): module = test/flanneld/earlier
+$(flannelds):
+	@echo "$(@F): building it, once (a minute for the first)"
+	@mkdir -p $(@D)
+	@cd $(module) && CGO_ENABLED=1 GOFLAGS='-trimpath -buildvcs=false' go build -o $(CURDIR)/$@ \
+		-ldflags '-X github.com/flannel-io/flannel/pkg/version.Version=$(@F:flanneld-%=%)' github.com/flannel-io/flannel

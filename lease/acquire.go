@@ -25,6 +25,11 @@ type Request struct {
 	PublicIPv6   netip.Addr
 	IPv6MAC      ether.MAC
 	PreviousIPv6 netip.Prefix
+
+	// Before is the lease that the host had under an address of before, as it
+	// knows it itself; the zero Lease if none. What of it still stands in the
+	// store is moved to PublicIP, with its subnet.
+	Before Lease
 }
 
 func (q Request) check(c Config) error {
@@ -150,29 +155,31 @@ func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
 
 // own returns the lease of this host to take up again, whose IPv4 half fits the
 // network, and those whose does not. Of several that fit it is the reservation,
-// which an operator has made since the host took the other one, else one that
-// can stay as it is, and else the first, as in flannel.
+// which an operator has made since the host took the other one, else the one that
+// the host has had under another address (an address may have been another
+// host's, whose lease is still there), else one that can stay under its key, and
+// else the first, as in flannel.
 func (a *acquisition) own(entries []*entry) (fit *entry, unfit []*entry) {
 	for _, e := range entries {
 		switch {
-		case e.Attrs.PublicIP != a.q.PublicIP || !e.Subnet.IsValid():
+		case !e.Subnet.IsValid() || e.Attrs.PublicIP != a.q.PublicIP && !a.q.Before.stands(e):
 		case !a.c.fitsIPv4(e.Subnet):
 			unfit = append(unfit, e)
-		case fit == nil || a.rank(e) > a.rank(fit):
+		case fit == nil || a.better(e, fit):
 			fit = e
 		}
 	}
 	return fit, unfit
 }
 
-func (a *acquisition) rank(e *entry) int {
-	switch {
-	case e.Reserved():
-		return 2
-	case a.whole(e):
-		return 1
+func (a *acquisition) better(e, than *entry) bool {
+	if e.Reserved() != than.Reserved() {
+		return e.Reserved()
 	}
-	return 0
+	if s, t := a.q.Before.stands(e), a.q.Before.stands(than); s != t {
+		return s
+	}
+	return a.whole(e) && !a.whole(than)
 }
 
 // reuse takes over the lease that this host holds already.
@@ -196,6 +203,10 @@ func (a *acquisition) reuse(ctx context.Context, e *entry, entries []*entry) (Le
 	}
 	a.attached(l)
 	l.IPv6Fault = ""
+	if e.Attrs.PublicIP.IsValid() && e.Attrs.PublicIP != l.Attrs.PublicIP {
+		a.r.log.Info("lease moved to another address", "subnet", l.Subnet, "key", a.r.path(l.Key), "publicip", l.Attrs.PublicIP, "before", e.Attrs.PublicIP)
+		return l, nil
+	}
 	a.r.log.Info("lease taken up again", "subnet", l.Subnet, "key", a.r.path(l.Key), "reserved", l.Reserved())
 	return l, nil
 }

@@ -64,13 +64,15 @@ type Change struct {
 	Effect string
 }
 
-// Effects of a change. None is seen by a host that runs: flanneld and this
-// program read the config when they start, and this program once more when it
-// acquires a lost lease again.
+// Effects of a change. flanneld reads the config when it starts. This program
+// watches it, and follows what can change without harm to traffic (Follow); the
+// rest it takes up when it starts, and when it acquires a lost lease again.
 const (
+	effectLive     = "hosts of vxtap follow at once; flanneld when restarted"
 	effectAlone    = "each host follows when it is restarted"
 	effectTogether = "each host follows when it is restarted; hosts with the old and with the new value do not reach each other"
 	effectDual     = "each host follows when it is restarted, and keeps its IPv4 subnet; flanneld takes another one"
+	effectNone     = "hosts of vxtap have no use for it; flanneld follows when restarted"
 	effectLease    = "counts when a host leases: at once for new hosts, at its restart for one that has a lease"
 )
 
@@ -82,6 +84,10 @@ func effectOf(setting string) string {
 		return effectLease
 	case "EnableIPv6":
 		return effectDual
+	case "EnableNFTables", "Backend.MTU", "Backend.DirectRouting":
+		return effectLive
+	case "Backend.Learning":
+		return effectNone
 	}
 	return effectAlone
 }

@@ -33,8 +33,8 @@ func TestChanges(t *testing.T) {
 	}{
 		{"the same in other words", `{"network": "10.5.0.1/16", "SubnetLen": 24, "Backend": {"Type": "VXLAN", "VNI": 1, "Port": 8472}}`, nil},
 		{"MTU and DirectRouting", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "MTU": 1400, "DirectRouting": true}}`, []Change{
-			{"Backend.MTU", "the outside interface's", "1400", effectAlone},
-			{"Backend.DirectRouting", "false", "true", effectAlone},
+			{"Backend.MTU", "the outside interface's", "1400", effectLive},
+			{"Backend.DirectRouting", "false", "true", effectLive},
 		}},
 		{"a VNI that parts the hosts", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "VNI": 2}}`, []Change{
 			{"Backend.VNI", "1", "2", effectTogether},

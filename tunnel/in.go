@@ -23,6 +23,7 @@ type inLoop struct {
 	Lane
 	ledger *ledger
 	table  *table
+	mtu    int
 	count  Direction
 
 	datagrams [receiveBatch]Datagram
@@ -66,7 +67,7 @@ func (l *inLoop) batch(wait bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	l.table = l.Switch.table.Load()
+	l.table, l.mtu = l.Switch.table.Load(), l.Switch.mtu.Load().in
 	l.adapt()
 	for i := range n {
 		l.datagram(&l.datagrams[i], i > 0 && l.datagrams[i].From == l.datagrams[i-1].From)
@@ -134,8 +135,8 @@ func (l *inLoop) accept(d *Datagram, b []byte, gsoSize int) Reason {
 	}
 	src := l.table.lookup(v.Src())
 	if (src == nil || src.VTEP != d.From) && l.Checks.InnerSource != Off {
-		if l.Checks.InnerSource.refuses(ForeignSource, &l.count) {
-			return ForeignSource
+		if why := l.unlessTold(ForeignSource); l.Checks.InnerSource.refuses(why, &l.count) {
+			return why
 		}
 	}
 	// What is for another peer would go straight back into the tunnel, and
@@ -146,7 +147,7 @@ func (l *inLoop) accept(d *Datagram, b []byte, gsoSize int) Reason {
 	if r := decapECN(v, d.TOS); r != keep {
 		return r
 	}
-	h, fault := gso.Describe(v, gsoSize, l.MTU)
+	h, fault := gso.Describe(v, gsoSize, l.mtu)
 	switch fault {
 	case gso.None:
 	case gso.TooBig:
@@ -178,11 +179,24 @@ func (l *inLoop) checkOuter(d *Datagram, b []byte) Reason {
 	case l.Checks.Source == Off || l.known:
 		return keep
 	}
-	l.stranger.note(d.From)
-	if l.Checks.Source.refuses(NotAPeer, &l.count) {
-		return NotAPeer
+	why := l.unlessTold(NotAPeer)
+	if why == NotAPeer {
+		l.stranger.note(d.From)
+	}
+	if l.Checks.Source.refuses(why, &l.count) {
+		return why
 	}
 	return keep
+}
+
+// unlessTold returns r, which says that a sender is not who it should be, or
+// that nobody has told the switch yet who that is: peers go on sending while a
+// host is started again, and each start must not look like a forgery.
+func (l *inLoop) unlessTold(r Reason) Reason {
+	if l.table.told {
+		return r
+	}
+	return NoPeersYet
 }
 
 // checkFrame checks the Ethernet header, as a station and as a router would.

@@ -22,6 +22,7 @@ type replay struct {
 	clone    bool
 	takes    *Offloads // nil: all
 	uplink   Uplink
+	peerMACs bool
 	v6       bool // of the IPv6 network
 	// strangers is set where all frames are to be refused.
 	strangers bool
@@ -140,7 +141,7 @@ func (s swallow) Gates(vteps []netip.Addr) []Gate {
 
 func replaySwitch(tb testing.TB, r *replay) *Switch {
 	tb.Helper()
-	c := Config{VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Lanes: []Lane{{Port: r, Underlay: r}}, Coalesce: true, Uplink: r.uplink}
+	c := Config{VNI: testVNI, MAC: ownMAC, RouterMAC: routerMAC, Subnet: ownSubnet, MTU: testMTU, Lanes: []Lane{{Port: r, Underlay: r}}, Coalesce: true, Uplink: r.uplink, PeerMACs: r.peerMACs}
 	peers := []Peer{peerTwo, peerThree}
 	if r.v6 {
 		asIPv6(&c)
@@ -181,6 +182,8 @@ var loopWork = []struct {
 	frames int // in each read or receive
 }{
 	{"out, 64 small frames", true, replay{frame: frame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 22, nil)}, 64, 1},
+	{"out, 64 small frames to a peer's MAC", true, replay{frame: frame(peerTwo.MAC, ownMAC, "10.5.1.5", "10.5.2.9", 22, nil), peerMACs: true}, 64, 1},
+	{"out, 64 small frames by way of a peer", true, replay{frame: frame(peerTwo.MAC, ownMAC, "10.5.1.5", "10.6.0.9", 22, nil), peerMACs: true}, 64, 1},
 	{"out, 4 full super-frames", true, replay{
 		frame:  tcpFrame(routerMAC, ownMAC, "10.5.1.5", "10.5.2.9", 46*1398, 0, true),
 		header: superHeader(1398),

@@ -52,6 +52,7 @@ type outLoop struct {
 	Lane
 	ledger *ledger
 	table  *table
+	mtu    int
 	count  Direction
 	run    peerRun
 	id     uint16 // IPv4 ID of the next datagram that leaves by the Uplink
@@ -106,7 +107,7 @@ func (l *outLoop) batch(wait bool) (bool, error) {
 
 func (l *outLoop) fill(wait bool) error {
 	_ = l.frames.Clear()
-	l.table = l.Switch.table.Load()
+	l.table, l.mtu = l.Switch.table.Load(), l.Switch.mtu.Load().out
 	for frames, bytes := 0, 0; frames < batchFrames && bytes < batchBytes && len(l.frames.Room()) >= headroom+maxFrame; wait = false {
 		room := l.frames.Room()
 		n, err := l.Port.ReadFrame(room[headroom:headroom+maxFrame], &l.offload, wait)
@@ -117,7 +118,7 @@ func (l *outLoop) fill(wait bool) error {
 			return err
 		}
 		if wait {
-			l.table = l.Switch.table.Load() // it may have been a long sleep
+			l.table, l.mtu = l.Switch.table.Load(), l.Switch.mtu.Load().out // it may have been a long sleep
 		}
 		frames, bytes = frames+1, bytes+n
 		if !l.take(room[:headroom+n], l.offload) {
@@ -160,10 +161,15 @@ func (l *outLoop) route(b []byte, h virtio.Header) Reason {
 	case p != nil:
 	case l.Subnet.Contains(dst):
 		return OwnSubnet
+	case !l.table.told:
+		return NoPeersYet
 	default:
-		return NoPeer
+		// Somebody's own route by way of a peer, as a kernel device would take it.
+		if p = l.table.stations[v.DstMAC()]; p == nil {
+			return NoPeer
+		}
 	}
-	if !h.IsGSO() && v.End-v.L3 > l.MTU {
+	if !h.IsGSO() && v.End-v.L3 > l.mtu {
 		return TooBig
 	}
 	// A router's hop: the frame leaves with our address for the peer's. A
@@ -185,6 +191,8 @@ func (l *outLoop) classify(v *packet.View) Reason {
 		return keep
 	case dst.IsMulticast():
 		return Broadcast
+	case l.table.stations.has(dst):
+		return keep
 	}
 	return UnknownMAC
 }
@@ -320,7 +328,7 @@ func (l *outLoop) staysWhole(n int, h virtio.Header) bool {
 	v := &l.view
 	segments := (n - v.Payload + int(h.GSOSize) - 1) / int(h.GSOSize)
 	return v.End == n && n <= maxWhole && segments > 1 && segments <= batchSegments &&
-		v.Payload-v.L3+int(h.GSOSize) <= l.MTU
+		v.Payload-v.L3+int(h.GSOSize) <= l.mtu
 }
 
 // send sends the batch and counts what became of each frame.

@@ -117,7 +117,8 @@ type Underlay interface {
 // headers before it, a whole one is handed to the host's own stack, which sends
 // it on as it sends a kernel VXLAN device's.
 type Uplink interface {
-	// Endpoint is what the outer headers are made of. It does not change.
+	// Endpoint is what the outer headers are made of. When it changes, somebody
+	// calls Switch.SetPeers, which makes them anew.
 	Endpoint() vxlan.Endpoint
 	// Gates replaces the peers that the uplink knows by those at vteps, and
 	// returns the gate of each, in the same order. A peer keeps its gate from

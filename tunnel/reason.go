@@ -21,6 +21,7 @@ const (
 	BadChecksum               // the inner checksum is wrong
 	TooBig                    // larger than the MTU, and no super-frame
 	LinkLocal                 // to or from an IPv6 link-local address: no router forwards it (RFC 4291, section 2.5.6)
+	NoPeersYet                // nobody has told the switch of any peers yet: it has just been started
 	Broadcast                 // broadcast or multicast: flooding is off in a routed segment
 
 	// Out: from the TAP to the underlay.
@@ -63,6 +64,7 @@ var reasonNames = [NumReasons]string{
 	BadChecksum:         "bad-checksum",
 	TooBig:              "too-big",
 	LinkLocal:           "link-local",
+	NoPeersYet:          "no-peers-yet",
 	Broadcast:           "broadcast",
 	UnknownMAC:          "unknown-mac",
 	OwnSubnet:           "own-subnet",

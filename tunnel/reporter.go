@@ -68,11 +68,11 @@ func (r *reporter) report() {
 
 // changes lists the reasons that grew, as in "in/not-a-peer+3". What a host's
 // own kernel sends as a matter of course (IPv6 discovery, multicast) is not
-// news, and neither are a peer's probes.
+// news, and neither are a peer's probes, and what comes while we start.
 func changes(direction string, now, before *Direction) []string {
 	var lines []string
 	for r := range NumReasons {
-		if direction == "out" && (r == IPv6 || r == IPv4 || r == NotIP || r == Broadcast || r == LinkLocal) || r == Probe {
+		if quiet(direction, r) {
 			continue
 		}
 		if n := now.Drops[r] - before.Drops[r]; n > 0 {
@@ -83,4 +83,15 @@ func changes(direction string, now, before *Direction) []string {
 		}
 	}
 	return lines
+}
+
+// quiet reports whether r is no news.
+func quiet(direction string, r Reason) bool {
+	switch r {
+	case Probe, NoPeersYet:
+		return true
+	case IPv6, IPv4, NotIP, Broadcast, LinkLocal:
+		return direction == "out"
+	}
+	return false
 }

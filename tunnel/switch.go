@@ -24,7 +24,8 @@ type Config struct {
 	MAC       ether.MAC    // our VTEP MAC, the TAP's: what peers address their frames to
 	RouterMAC ether.MAC    // the MAC of the gateway that the host's aggregate route points to
 	Subnet    netip.Prefix // our own overlay subnet; its IP version is the switch's, inside and outside
-	MTU       int          // of the TAP: the largest inner IP packet
+	MTU       int          // of the TAP: the largest inner IP packet; SetMTU changes it
+	PeerMACs  bool         // frames to the MAC of a peer's VTEP are routed too: the kernel knows peers one by one
 	GBP       bool         // accept the bits of Group Based Policy in received headers
 	Lanes     []Lane       // one or more
 	Uplink    Uplink       // nil: super-frames are cut here; always so with an IPv6 Subnet
@@ -39,6 +40,7 @@ type Switch struct {
 	header   vxlan.Header
 	buffers  *buffer.Pool // of the memory that frames are read into
 	table    atomic.Pointer[table]
+	mtu      atomic.Pointer[mtus]
 	lanes    []laneLedgers // of Config.Lanes, in their order
 	pulses   []pulse       // of the same
 	family   family
@@ -48,8 +50,8 @@ type Switch struct {
 // laneLedgers are the counters of one lane.
 type laneLedgers struct{ out, in ledger }
 
-// New checks c and returns a switch without peers that does nothing before
-// Run.
+// New checks c and returns a switch that does nothing before Run. Until
+// SetPeers tells it of its peers, frames count as NoPeersYet.
 func New(c Config) (*Switch, error) {
 	own := familyOf(c.Subnet)
 	buffers := buffer.NewPool(headroom, batchBytes)
@@ -65,8 +67,6 @@ func New(c Config) (*Switch, error) {
 		return nil, fmt.Errorf("VTEP MAC %s and router MAC %s must be unicast", c.MAC, c.RouterMAC)
 	case !c.Subnet.IsValid() || c.Subnet.Addr().Is4In6():
 		return nil, fmt.Errorf("own subnet %s is none", c.Subnet)
-	case c.MTU < own.minMTU || c.MTU > 65535:
-		return nil, fmt.Errorf("MTU %d is not between %d and 65535", c.MTU, own.minMTU)
 	case c.Uplink != nil && own.scoped:
 		return nil, errors.New("whole super-frames leave by an IPv4 underlay only")
 	}
@@ -74,8 +74,8 @@ func New(c Config) (*Switch, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Switch{Config: c, family: own, header: header, buffers: buffers, lanes: make([]laneLedgers, len(c.Lanes)), pulses: make([]pulse, len(c.Lanes))}
-	s.SetPeers(nil)
-	return s, nil
+	s.table.Store(&table{})
+	return s, s.SetMTU(c.MTU)
 }
 
 // SetPeers replaces the forwarding table. The loops take it up with their next
@@ -83,6 +83,9 @@ func New(c Config) (*Switch, error) {
 // it. Of two peers with one subnet the later wins.
 func (s *Switch) SetPeers(peers []Peer) {
 	t := newTable(peers, s.table.Load())
+	if s.PeerMACs {
+		t.stations = newStations(t.peers)
+	}
 	if s.Uplink != nil {
 		t.addUplink(s.Uplink, s.header, s.buffers)
 	}

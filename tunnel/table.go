@@ -18,6 +18,11 @@ type table struct {
 	routes bart.Fast[*peer] // by overlay subnet, longest prefix first
 	vteps  map[netip.Addr]bool
 	peers  []*peer // in the order they were given
+
+	stations stations // with Config.PeerMACs
+	// told is false before the first SetPeers: that nobody is a peer is no
+	// fault of a sender's then.
+	told bool
 }
 
 // peer is one peer of a table. The traffic outlives the table.
@@ -38,7 +43,7 @@ type traffic struct {
 // newTable builds the table for peers; old, which may be nil, gives the counts
 // of the subnets that it has too.
 func newTable(peers []Peer, old *table) *table {
-	t := &table{vteps: make(map[netip.Addr]bool, len(peers)), peers: make([]*peer, 0, len(peers))}
+	t := &table{told: true, vteps: make(map[netip.Addr]bool, len(peers)), peers: make([]*peer, 0, len(peers))}
 	for _, p := range peers {
 		e := &peer{Peer: p, traffic: old.trafficOf(p.Subnet)}
 		t.routes.Insert(p.Subnet, e)

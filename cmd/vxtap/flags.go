@@ -55,6 +55,7 @@ func tunnelFlags() []cli.Flag {
 		textFlag("iface-can-reach", "", "take the interface on the way to this `ADDRESS`; used where neither of the above is given"),
 		textFlag("public-ip", "", "`ADDRESS` at which other hosts reach this one (default: the outside interface's)"),
 		textFlag("public-ipv6", "", "`ADDRESS` at which other hosts reach this one by IPv6, in a dual-stack network (default: the outside interface's)"),
+		boolFlag("takeover", false, "replace a kernel vxlan device flannel.<VNI> that a flanneld left, with its MAC and subnet; refused while a flanneld runs here (ours)"),
 		textFlag("offload", "auto", "`WHAT` of the kernel's offers to use: auto is all, off moves every frame singly; or names separated by commas, those to use or, each with a minus sign, those not to use: "+strings.Join(offloadNames[:], ", ")+" (ours)"),
 		textFlag("queues", "auto", "`NUMBER` of TAP queues and receiving sockets, each with a thread; auto is half the cores, at least 2 where there are as many, at most 8 (ours)"),
 		textFlag("tx-path", "auto", "`PATH` of super-frames: udp cuts them for UDP sockets, uplink hands them whole to the host's stack (Linux 6.17), auto takes uplink where the host lets them pass (ours)"),

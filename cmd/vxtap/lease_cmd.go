@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"vxtap/lease"
+	"vxtap/tunnel/host"
 )
 
 const leaseHelp = `vxtap lease looks after the leases of all hosts, PREFIX/subnets in etcd.
@@ -40,7 +41,7 @@ with -public-ip. If the lease changes meanwhile, nothing is deleted.
 Whether a host lives, etcd does not know, and a host whose lease is deleted is cut off:
 flanneld ends, and vxtap asks for a lease again after three seconds. So it takes -force to
 release another host's lease, or what makes no sense but may be one, or this host's while
-its vxtap runs. A reservation that its host has not taken yet takes none.
+its vxtap or a flanneld runs. A reservation that its host has not taken yet takes none.
 
   vxtap lease release own
   vxtap lease release 10.5.3.0/24 -force
@@ -170,6 +171,9 @@ func (n *network) alive(ctx context.Context, c *cli.Context, env []string, h lea
 	case own[h.Attrs.PublicIP]:
 		if pid := n.daemonWith(ctx, runDirOf(c, env), h.Key); pid != 0 {
 			return fmt.Sprintf("the vxtap that runs here, pid %d, holds it, and would ask for it again: stop that first, or give -force", pid)
+		}
+		if p, ok := host.ProcessNamed("flanneld"); ok {
+			return fmt.Sprintf("%s runs here, and ends when its lease goes: stop it first, or give -force", p)
 		}
 		return ""
 	case h.Reserved():

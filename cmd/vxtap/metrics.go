@@ -176,7 +176,7 @@ func collectDirection(counter func(string, uint64, ...string), direction string,
 // order of the reasons: both directions, out, in.
 func occurs(r tunnel.Reason, direction string) bool {
 	switch {
-	case r < tunnel.Broadcast:
+	case r <= tunnel.Broadcast:
 		return true
 	case r < tunnel.ShortDatagram:
 		return direction == directionOut
@@ -185,7 +185,9 @@ func occurs(r tunnel.Reason, direction string) bool {
 }
 
 // checked reports whether r is the reason of a check that can be set to log.
-func checked(r tunnel.Reason) bool { return r == tunnel.NotAPeer || r == tunnel.ForeignSource }
+func checked(r tunnel.Reason) bool {
+	return r == tunnel.NotAPeer || r == tunnel.ForeignSource || r == tunnel.NoPeersYet
+}
 
 func oneIf(b bool) float64 {
 	if b {

@@ -55,6 +55,7 @@ vxtap_cut_peers 3
 # HELP vxtap_flagged_total Frames that passed only because a check is set to log.
 # TYPE vxtap_flagged_total counter
 vxtap_flagged_total{direction="in",reason="foreign-source"} 2
+vxtap_flagged_total{direction="in",reason="no-peers-yet"} 0
 vxtap_flagged_total{direction="in",reason="not-a-peer"} 0
 # HELP vxtap_frames_received_total Frames that the switch took in. Always the sum of those delivered and dropped.
 # TYPE vxtap_frames_received_total counter

@@ -44,6 +44,8 @@ type segment struct {
 	view  atomic.Pointer[lease.Selection]
 	news  chan struct{} // tells report that view has changed
 	first sync.Once     // publish
+	// takenBy is who was last told to have our subnet. Only publish uses it.
+	takenBy netip.Addr
 	memory
 
 	rulesKind   rules.Kind
@@ -57,6 +59,8 @@ type segment struct {
 //
 //   - what can be refused without asking anybody comes before the lease, so
 //     that a host that cannot take part takes no subnet;
+//   - a kernel device that is to be replaced forwards until all is known that has
+//     to be asked for, so that it is missed for a moment only;
 //   - the subnet file comes last, since whoever waits for it starts containers
 //     as soon as it is there.
 //
@@ -82,6 +86,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		s.each((*side).check),
 		s.checkAdmin,
 		s.chooseMAC,
+		s.each((*side).takeOver),
 		s.each((*side).openUnderlay),
 		s.each((*side).openTAP),
 		s.each((*side).openUplink),
@@ -93,7 +98,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		s.writeSubnetFile,
 	} {
 		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, s.abandon(ctx))
+			return nil, errors.Join(s.afterTakeover(err), s.abandon(ctx))
 		}
 	}
 	return s, nil
@@ -117,7 +122,8 @@ func (s *segment) checkAdmin(ctx context.Context) error {
 }
 
 // check chooses the MTU and looks whether the way is free.
-func (s *side) check(context.Context) error {
+func (s *side) check(ctx context.Context) error {
+	host.AwaitAddress(ctx, s.local().Addr())
 	b, up := s.config.Backend, s.d.uplink
 	outer := outerMTU(b, up.MTU)
 	if outer > up.MTU {
@@ -131,7 +137,7 @@ func (s *side) check(context.Context) error {
 				"choose another interface with -iface, or another Network", a, s.network())
 		}
 	}
-	return host.CheckFree(s.device, b.Port, s.local().Addr())
+	return s.checkFree()
 }
 
 // chooseMAC takes the MAC that our lease names already: peers keep sending to
@@ -149,10 +155,15 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 		return err
 	}
 	s.own.Store(&own)
+	from := s.d.before.Attrs
 	if held {
-		s.setMACs(own.Attrs)
-	} else {
-		s.setMACs(s.d.before.Attrs)
+		from = own.Attrs
+	}
+	s.setMACs(from)
+	for _, one := range s.sides {
+		if one.kernel != nil && !held {
+			one.mac = one.kernel.MAC
+		}
 	}
 	return nil
 }
@@ -199,6 +210,9 @@ func (s *segment) status(now time.Time) Status {
 func (s *segment) acquire(ctx context.Context) error {
 	if s.known != nil {
 		return nil // hold asks, as soon as there is somebody to ask
+	}
+	if s.tookOver() {
+		return nil // takeOver did
 	}
 	previous, err := lease.ReadSubnetEnv(s.d.subnetFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -343,6 +357,7 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 // frames have somewhere to go: the daemon is ready then, and not before.
 func (s *segment) publish(all lease.Snapshot) {
 	now := all.Select(s.config, *s.own.Load())
+	s.give(&now, all)
 	for _, one := range s.sides {
 		one.sw.SetPeers(one.peers(now))
 	}
@@ -353,6 +368,7 @@ func (s *segment) publish(all lease.Snapshot) {
 	}
 	s.first.Do(func() {
 		s.d.ready()
+		s.tellOfTakeover()
 		s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.ipv4.mac,
 			"mtu", s.ipv4.mtu, "peers", len(now.Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
 		if six := s.ipv6; six != nil {

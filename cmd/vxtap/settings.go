@@ -38,6 +38,7 @@ type settings struct {
 	uplink      host.Choice
 	publicIP    netip.Addr // zero: the uplink's
 	publicIPv6  netip.Addr // zero: the uplink's
+	takeover    bool
 	offload     offloads
 	queues      int    // of the TAP, and receiving sockets
 	txPath      string // txAuto, txUDP or txUplink
@@ -67,6 +68,7 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 	}
 	s := settings{
 		etcd:        r.etcd(),
+		takeover:    c.Bool("takeover"),
 		offload:     r.offloads(),
 		queues:      r.queues(),
 		txPath:      r.choice("tx-path", txAuto, txUDP, txUplink),

@@ -34,6 +34,7 @@ type side struct {
 	whole    *uplink.Device // nil: super-frames are cut here, and noUplink says why
 	noUplink string
 	sw       *tunnel.Switch
+	takeover
 
 	previous netip.Prefix // the network that rules may be left of
 	dropping atomic.Pointer[[]string]

@@ -11,12 +11,12 @@ package etcd
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,7 +27,9 @@ import (
 	"vxtap/lease"
 )
 
-// Config says which etcd, and as whom.
+// Config says which etcd, and as whom. The three files may be replaced while
+// the Store is open: every new connection uses them as they are then, and the
+// old ones are made anew within seconds.
 type Config struct {
 	// Endpoints are URLs, http or https but not both; unix and unixs sockets
 	// too. https is verified with CAFile, or with the system's roots where
@@ -36,8 +38,8 @@ type Config struct {
 	Endpoints []string
 	Prefix    string // of the network, as "/coreos.com/network"
 	CAFile    string // PEM; alone, or with a client certificate
-	CertFile  string // PEM; read again at every handshake, so it may be rotated
-	KeyFile   string
+	CertFile  string // PEM
+	KeyFile   string // of CertFile, PEM
 	Username  string
 	Password  string
 }
@@ -50,7 +52,10 @@ const (
 	// loginTimeout bounds the login, which is part of the first call.
 	loginTimeout = 4 * time.Second
 	// firstTimeout is for calls before etcd ever answered: somebody is
-	// watching a start, and wants to know early what is wrong.
+	// watching a start, and wants to know early what is wrong. Later, calls
+	// start with it too, and each that was in vain doubles it for the next:
+	// the next one goes to another member, which may be well, and a line that is
+	// only slow gets its time.
 	firstTimeout = 2 * time.Second
 
 	// A dead peer is noticed after pingEvery + pingTimeout. gRPC allows no
@@ -66,16 +71,18 @@ const (
 type Store struct {
 	base      string // the prefix with a slash behind
 	endpoints []endpoint
-	tls       *tls.Config // nil: no endpoint speaks TLS
+	files     *files // nil: no endpoint speaks TLS
 	user      string
 	log       *slog.Logger
 
 	config clientv3.Config // its Context ends at Close, and with it everything the client does
 	cancel context.CancelFunc
-	turn   chan struct{}    // holds a token while somebody makes the client
-	client *clientv3.Client // made by the first call; guarded by turn
+	turn   chan struct{} // holds a token while somebody makes the client
+	client *session      // made by the first call; guarded by turn
+	follow sync.WaitGroup
 
-	reached atomic.Bool // etcd has answered at least once
+	reached atomic.Bool  // etcd has answered at least once
+	vain    atomic.Int32 // calls in a row that have got no answer in time
 	probed  diagnosis
 }
 
@@ -107,7 +114,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	s := &Store{base: basePath(c.Prefix), endpoints: endpoints, user: c.Username, log: log, turn: make(chan struct{}, 1)}
 	switch {
 	case endpoints[0].tls:
-		if s.tls, err = clientTLS(c); err != nil {
+		if s.files, err = openFiles(c, log); err != nil {
 			return nil, err
 		}
 	case files:
@@ -115,6 +122,9 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	}
 	life, cancel := context.WithCancel(ctx)
 	s.config, s.cancel = s.clientConfig(life, c), cancel
+	if s.files != nil && files {
+		s.follow.Go(func() { s.followFiles(life) })
+	}
 	return s, nil
 }
 
@@ -129,10 +139,9 @@ func (s *Store) clientConfig(life context.Context, c Config) clientv3.Config {
 	for i, e := range s.endpoints {
 		urls[i] = e.url
 	}
-	return clientv3.Config{
+	config := clientv3.Config{
 		Context:              life,
 		Endpoints:            urls,
-		TLS:                  s.tls,
 		Username:             c.Username,
 		Password:             c.Password,
 		DialTimeout:          loginTimeout,
@@ -144,6 +153,11 @@ func (s *Store) clientConfig(life context.Context, c Config) clientv3.Config {
 			MinConnectTimeout: 3 * time.Second,
 		})},
 	}
+	if s.files != nil {
+		// In the place of what the client makes of Config.TLS.
+		config.DialOptions = append(config.DialOptions, grpc.WithTransportCredentials(handshake{s.files}))
+	}
+	return config
 }
 
 // Path returns key as it stands in etcd.
@@ -153,6 +167,7 @@ func (s *Store) Path(key string) string { return s.base + key }
 // it.
 func (s *Store) Close() error {
 	s.cancel()
+	s.follow.Wait()
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
 	if s.client == nil {
@@ -165,9 +180,8 @@ func (s *Store) Close() error {
 	return err
 }
 
-// connect returns the client, and makes it first if need be: with a user name
-// the client logs in while it is being made, and fails if it cannot.
-func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
+// connect returns the client, and makes it first if need be.
+func (s *Store) connect(ctx context.Context) (*session, error) {
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -177,6 +191,17 @@ func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
 	if s.client != nil {
 		return s.client, nil
 	}
+	c, err := s.newSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.client = c
+	return c, nil
+}
+
+// newSession makes a client: with a user name it logs in while it is being
+// made, and fails if it cannot.
+func (s *Store) newSession(ctx context.Context) (*session, error) {
 	if err := s.config.Context.Err(); err != nil {
 		return nil, err
 	}
@@ -186,6 +211,10 @@ func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
 	stop := context.AfterFunc(ctx, cancel)
 	config := s.config
 	config.Context = life
+	made := &session{replaced: make(chan struct{})}
+	if s.files != nil {
+		_, made.generation = s.files.current()
+	}
 	c, err := clientv3.New(config)
 	if !stop() && err == nil { // the caller gave up in that very moment
 		_ = c.Close()
@@ -198,20 +227,31 @@ func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
 		}
 		return nil, err
 	}
-	s.client = c
-	return c, nil
+	made.Client = c
+	return made, nil
 }
 
 // call runs f against etcd within limit and explains its error.
 func (s *Store) call(ctx context.Context, limit time.Duration, f func(context.Context, *clientv3.Client) error) error {
-	if s.user == "" && !s.reached.Load() {
+	switch {
+	case s.reached.Load():
+		limit = min(limit, firstTimeout<<min(s.vain.Load(), 3))
+	case s.user == "":
 		limit = min(limit, firstTimeout)
 	}
-	timed, cancel := context.WithTimeout(ctx, limit)
+	// A member that is cut off from the others would keep a call waiting for as
+	// long as it lasts; this way it says at once that it has no leader.
+	timed, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), limit)
 	defer cancel()
 	c, err := s.connect(timed)
 	if err == nil {
-		err = f(timed, c)
+		err = f(timed, c.Client)
+	}
+	late := errors.Is(timed.Err(), context.DeadlineExceeded)
+	if late && ctx.Err() == nil {
+		s.vain.Add(1)
+	} else if ctx.Err() == nil {
+		s.vain.Store(0)
 	}
 	if err == nil {
 		s.reached.Store(true)

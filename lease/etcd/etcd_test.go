@@ -35,7 +35,7 @@ func client(t testing.TB, s *Store) *clientv3.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return c.Client
 }
 
 func compact(t testing.TB, s *Store) {

@@ -140,19 +140,20 @@ func (s *Store) knock(ctx context.Context, e endpoint) (why string, final bool) 
 		}
 		return "", false
 	}
-	cfg := s.tls.Clone()
+	cfg, _ := s.files.current()
+	cfg = cfg.Clone()
 	cfg.ServerName, cfg.NextProtos = e.host, []string{"h2"}
 	t := tls.Client(conn, cfg)
 	if err := t.HandshakeContext(ctx); err != nil {
 		if speaksHTTP(ctx, e) {
 			return noTLS, true
 		}
-		return explainTLS(e, err)
+		return s.explainTLS(e, err)
 	}
 	// In TLS 1.3 the server judges our certificate after the handshake; only
 	// the first read tells. A good server may just say nothing.
 	if _, err := t.Read(make([]byte, 1)); isAlert(err) {
-		return explainTLS(e, err)
+		return s.explainTLS(e, err)
 	}
 	return "", false
 }

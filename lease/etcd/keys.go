@@ -112,8 +112,18 @@ var errSilent = errors.New("etcd does not start the watch")
 // Watch implements lease.Keys. The client itself would resume a broken watch in
 // silence, for hours if need be; here it ends as soon as no endpoint is
 // connected, so that the caller knows, and reads everything afresh.
+//
+// A watch whose connection is replaced by one with other certificates is no
+// broken one: it goes on where it was.
 func (s *Store) Watch(ctx context.Context, prefix string, from int64, deliver func(lease.Batch)) error {
-	if err := s.watch(ctx, prefix, from, deliver); err != nil {
+	err := errReplaced
+	for errors.Is(err, errReplaced) {
+		err = s.watch(ctx, prefix, from, func(b lease.Batch) {
+			from = max(from, b.Revision+1)
+			deliver(b)
+		})
+	}
+	if err != nil {
 		return fmt.Errorf("watch %s: %w", s.Path(prefix), err)
 	}
 	return nil
@@ -132,7 +142,8 @@ func (s *Store) watch(ctx context.Context, prefix string, from int64, deliver fu
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel(nil)
-	wg.Go(func() { hangUp(wctx, c, cancel) })
+	wg.Go(func() { hangUp(wctx, c.Client, cancel) })
+	wg.Go(func() { moveOn(wctx, c, cancel) })
 
 	started := time.AfterFunc(callTimeout, func() { cancel(errSilent) })
 	defer started.Stop()
@@ -141,6 +152,9 @@ func (s *Store) watch(ctx context.Context, prefix string, from int64, deliver fu
 	for resp := range events {
 		started.Stop()
 		if err := resp.Err(); err != nil {
+			if errors.Is(context.Cause(wctx), errReplaced) {
+				return errReplaced
+			}
 			return s.explain(ctx, err)
 		}
 		deliver(s.batch(resp, from-1))
@@ -181,5 +195,14 @@ func hangUp(ctx context.Context, c *clientv3.Client, cancel context.CancelCauseF
 			cancel(errHungUp)
 			return
 		}
+	}
+}
+
+// moveOn cancels a watch when its session has been replaced.
+func moveOn(ctx context.Context, c *session, cancel context.CancelCauseFunc) {
+	select {
+	case <-c.replaced:
+		cancel(errReplaced)
+	case <-ctx.Done():
 	}
 }

@@ -18,6 +18,7 @@ import (
 func registryCases() []Case {
 	return []Case{
 		{"the config is waited for", configWaits},
+		{"the config is followed", configFollowed},
 		{"hosts see each other come and go", comeAndGo},
 		{"a restart changes nothing in the store", restart},
 		{"F1 a bad key or value costs that peer only", badKeys},

@@ -75,10 +75,16 @@ type step struct {
 	holds func() (bool, error)
 	set   func() error
 	spare bool // it may fail, again and again, and that is no news
+
+	aggregate bool // it is of the one route for all peers
 }
 
 func steps(p Plan, link netlink.Link) []step {
-	return append(deviceSteps(p, link), blackholeSteps(p)...)
+	steps := deviceSteps(p, link)
+	if p.PerPeer {
+		steps = slices.DeleteFunc(steps, func(s step) bool { return s.aggregate })
+	}
+	return append(steps, blackholeSteps(p)...)
 }
 
 func deviceSteps(p Plan, link netlink.Link) []step {
@@ -87,7 +93,7 @@ func deviceSteps(p Plan, link netlink.Link) []step {
 	know := func(holds bool) func() (bool, error) { return func() (bool, error) { return holds, nil } }
 	up := a.RawFlags&unix.IFF_UP != 0
 	return []step{
-		{what: "nobody else's route", holds: func() (bool, error) { return true, checkRoute(p, a.Index) }},
+		{what: "nobody else's route", aggregate: true, holds: func() (bool, error) { return true, checkRoute(p, a.Index) }},
 		{what: "the MAC", holds: know(bytes.Equal(a.HardwareAddr, mac)), set: func() error { return netlink.LinkSetHardwareAddr(link, mac) }},
 		{what: "the MTU", holds: know(a.MTU == p.MTU), set: func() error { return netlink.LinkSetMTU(link, p.MTU) }},
 		{what: "the queue length", holds: know(a.TxQLen == txQueueLen), set: func() error { return netlink.LinkSetTxQLen(link, txQueueLen) }},
@@ -98,10 +104,10 @@ func deviceSteps(p Plan, link netlink.Link) []step {
 		}},
 		{what: "the state up", holds: know(up), set: func() error { return netlink.LinkSetUp(link) }},
 		{what: "the queueing discipline", holds: know(up && isWithoutQueue(link)), set: func() error { dropQueueingDiscipline(p, link); return nil }, spare: true},
-		{what: "the gateway's neighbour", holds: func() (bool, error) { return hasNeighbour(routerNeighbour(p, link)) }, set: func() error {
+		{what: "the gateway's neighbour", aggregate: true, holds: func() (bool, error) { return hasNeighbour(routerNeighbour(p, link)) }, set: func() error {
 			return netlink.NeighSet(routerNeighbour(p, link))
 		}},
-		{what: "the route", holds: func() (bool, error) { return hasRoute(aggregateRoute(p, link)) }, set: func() error {
+		{what: "the route", aggregate: true, holds: func() (bool, error) { return hasRoute(aggregateRoute(p, link)) }, set: func() error {
 			return netlink.RouteReplace(aggregateRoute(p, link))
 		}},
 		{what: "the addresses of other subnets", holds: func() (bool, error) {

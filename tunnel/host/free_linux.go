@@ -42,7 +42,7 @@ func checkDevice(name string) error {
 	}
 	if link.Type() == "vxlan" {
 		return fmt.Errorf("device %s is there already, a kernel vxlan device as flanneld leaves it: "+
-			"stop flanneld, then: ip link del %s", name, name)
+			"stop flanneld; then start with -takeover, which keeps its MAC and subnet, or: ip link del %s", name, name)
 	}
 	if holder, ok := deviceHolder(name); ok {
 		return fmt.Errorf("device %s is in use by %s: stop it, or choose another VNI", name, holder)

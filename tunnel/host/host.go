@@ -97,6 +97,14 @@ type Plan struct {
 	Addr      netip.Prefix // <subnet>.0/32, or <subnet>::/128: the source of what the host itself sends into the overlay
 	Network   netip.Prefix // the whole overlay; the aggregate route leads to it
 	RouterMAC ether.MAC    // the Gateway's MAC, or Gateway6's; the switch routes what is addressed to it. Not MAC: the kernel would take the frame for its own
+	PerPeer   bool         // no aggregate route and no Gateway: Routes has the kernel know each peer
 	Blackhole netip.Prefix // this host's subnet, where what has no other way is to be dropped; zero: it is not
 	Log       *slog.Logger // nil discards
+}
+
+// KernelVXLAN is a vxlan device of the kernel's, as flanneld leaves it.
+type KernelVXLAN struct {
+	Name  string
+	MAC   ether.MAC
+	index int // two devices of one name are not the same
 }

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+
+	"vxtap/encap/vxlan"
 )
 
 func unsupported() error {
@@ -47,8 +49,25 @@ func Changes(context.Context, string, func(Change)) error { return unsupported()
 // RemoveBlackholes reports that this platform is not supported yet.
 func RemoveBlackholes(netip.Prefix) (removed []string, err error) { return nil, unsupported() }
 
+// Sync reports that this platform is not supported yet.
+func (r *Routes) Sync(RoutePlan) (RouteReport, error) { return RouteReport{}, unsupported() }
+
+// Update reports that this platform is not supported yet.
+func (r *Routes) Update(RoutePlan) (RouteReport, error) { return RouteReport{}, unsupported() }
+
+// RemoveDirectRoutes reports that this platform is not supported yet.
+func RemoveDirectRoutes() (removed []string, err error) { return nil, unsupported() }
+
 // RemoveKernelVXLAN reports that this platform is not supported yet.
 func RemoveKernelVXLAN() (removed []string, err error) { return nil, unsupported() }
+
+// FindKernelVXLAN reports that this platform is not supported yet.
+func FindKernelVXLAN(string, vxlan.VNI, netip.AddrPort) (KernelVXLAN, bool, error) {
+	return KernelVXLAN{}, false, unsupported()
+}
+
+// Remove reports that this platform is not supported yet.
+func (KernelVXLAN) Remove() error { return unsupported() }
 
 // ProcessNamed finds none.
 func ProcessNamed(string) (process string, ok bool) { return "", false }

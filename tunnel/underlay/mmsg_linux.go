@@ -56,6 +56,7 @@ func openLanes(c Config) (*Conn, error) {
 		return conn, fmt.Errorf("open sending sockets on %s: %w", c.Local.Addr(), err)
 	}
 	conn.ports = p.ports
+	conn.rebind = (&rebinder{c, lanes, p}).rebind
 	conn.offloads = func() []string {
 		var names []string
 		if p.segment.Load() {

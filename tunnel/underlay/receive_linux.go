@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,8 @@ type receiver struct {
 	gro  bool
 	six  bool
 	poll *poll.Poller // for a Receive that waits
+	// missed is what overflows counted of sockets that were behind fd before.
+	missed atomic.Uint64
 
 	hdrs    [receiveSlots]mmsghdr
 	iovs    [receiveSlots]unix.Iovec
@@ -49,22 +52,13 @@ type control struct {
 }
 
 func (r *receiver) open(c Config, share sharing) (err error) {
-	if r.fd, err = udpSocket(c.Local, share); err != nil {
+	r.six = c.Local.Addr().Is6()
+	if r.fd, r.gro, err = receiveSocket(c, share); err != nil {
 		return err
 	}
 	if r.poll, err = poll.New(r.fd); err != nil {
 		return err
 	}
-	growBuffer(r.fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, bufferSize)
-	r.six = c.Local.Addr().Is6()
-	level, option := unix.IPPROTO_IP, unix.IP_RECVTOS
-	if r.six {
-		level, option = unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS
-	}
-	if err := unix.SetsockoptInt(r.fd, level, option, 1); err != nil {
-		return fmt.Errorf("ask for TOS: %w", err)
-	}
-	r.gro = c.GRO && unix.SetsockoptInt(r.fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
 	memory := make([]byte, receiveSlots*slotStride)
 	for i := range r.hdrs {
 		r.slots[i] = memory[i*slotStride:][:maxDatagram]
@@ -77,6 +71,24 @@ func (r *receiver) open(c Config, share sharing) (err error) {
 		h.Control = &r.control[i].bytes[0]
 	}
 	return nil
+}
+
+// receiveSocket opens a socket on the VXLAN port, and says whether the kernel
+// joins what it receives. The descriptor is -1 after an error.
+func receiveSocket(c Config, share sharing) (fd int, gro bool, err error) {
+	if fd, err = udpSocket(c.Local, share); err != nil {
+		return -1, false, err
+	}
+	growBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, bufferSize)
+	level, option := unix.IPPROTO_IP, unix.IP_RECVTOS
+	if c.Local.Addr().Is6() {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS
+	}
+	if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
+		unix.Close(fd)
+		return -1, false, fmt.Errorf("ask for TOS: %w", err)
+	}
+	return fd, c.GRO && unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil, nil
 }
 
 // close undoes open, as far as it came.
@@ -159,8 +171,11 @@ func readControl(d *tunnel.Datagram, rest []byte) {
 	}
 }
 
-// overflows implements Lane, from the socket's own count.
-func (r *receiver) overflows() uint64 {
+// overflows implements Lane.
+func (r *receiver) overflows() uint64 { return r.missed.Load() + uint64(r.dropped()) }
+
+// dropped is the socket's own count.
+func (r *receiver) dropped() uint32 {
 	var info [9]uint32 // SK_MEMINFO_VARS; SK_MEMINFO_DROPS is the last
 	size := uint32(unsafe.Sizeof(info))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(r.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
@@ -168,5 +183,5 @@ func (r *receiver) overflows() uint64 {
 	if errno != 0 {
 		return 0
 	}
-	return uint64(info[8])
+	return info[8]
 }

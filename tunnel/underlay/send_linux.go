@@ -43,13 +43,18 @@ func (p *pool) open(c Config) error {
 		}
 	}
 	for _, fd := range p.sockets {
-		growBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, bufferSize)
-		// Nobody reads here: what strangers send must not pile up.
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0)
+		growSend(fd)
 	}
 	_, err := unix.GetsockoptInt(p.sockets[0], unix.IPPROTO_UDP, unix.UDP_SEGMENT)
 	p.segment.Store(c.Segment && err == nil)
 	return nil
+}
+
+// growSend gives a sending socket its buffers.
+func growSend(fd int) {
+	growBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, bufferSize)
+	// Nobody reads here: what strangers send must not pile up.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0)
 }
 
 func (p *pool) close() error {

@@ -46,6 +46,7 @@ type Conn struct {
 	lanes    []Lane
 	ports    []uint16 // that datagrams leave from
 	close    func() error
+	rebind   func(netip.Addr) error // nil: it cannot
 	offloads func() []string
 }
 

@@ -451,3 +451,31 @@ func TestWriteFrame(t *testing.T) {
 		t.Errorf("got %v after one bad frame", a)
 	}
 }
+
+// A host with another address has super-frames leave whole from there.
+func TestMoveOfARealHost(t *testing.T) {
+	d := openOn(t)
+	if a := prove(d); a.verdict != passes {
+		t.Fatalf("before: got %+v", a)
+	}
+	link, err := netlink.LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := netip.MustParseAddr("192.0.2.77")
+	if err := d.Move(moved); err == nil {
+		t.Error("moved to an address that the host has not")
+	}
+	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: moved.AsSlice(), Mask: net.CIDRMask(24, 32)}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Move(moved); err != nil {
+		t.Fatal(err)
+	}
+	if a := prove(d); a.verdict != passes {
+		t.Errorf("after: got %+v", a)
+	}
+	if got := d.Endpoint().Local.Addr(); got != moved {
+		t.Errorf("frames are made for %s, want %s", got, moved)
+	}
+}

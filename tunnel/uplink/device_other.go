@@ -7,6 +7,7 @@ package uplink
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 )
 
 type file int
@@ -17,6 +18,8 @@ func (file) write([]byte) error { return errors.ErrUnsupported }
 func Open(Config) (*Device, error) {
 	return nil, fmt.Errorf("super-frames leave whole on Linux 6.17 and later: %w", errors.ErrUnsupported)
 }
+
+func (d *Device) moveControl(netip.Addr) error { return nil }
 
 // Close does nothing.
 func (d *Device) Close() error { return nil }

@@ -46,7 +46,7 @@ func (d *Device) probesOf(q question) []probe {
 	for i, port := range d.Ports {
 		list[i] = probe{port, 2 * smallSegment, smallSegment}
 	}
-	full := min(d.MTU-40, largestMSS)
+	full := min(d.mtu()-40, largestMSS)
 	whole := &list[q.turn%len(list)]
 	whole.size, whole.segment = 2*full, full
 	if q.anew {
@@ -93,7 +93,7 @@ func (p probe) frame(outer *vxlan.Outer, m mark) (frame []byte, err error) {
 
 // outerTo returns the outer headers of the probes to a peer.
 func (d *Device) outerTo(peer netip.Addr) (*vxlan.Outer, error) {
-	return vxlan.NewOuter(d.endpoint, peer, vxlan.Header{}, buffer.New(vxlan.OuterLen, 64))
+	return vxlan.NewOuter(d.Endpoint(), peer, vxlan.Header{}, buffer.New(vxlan.OuterLen, 64))
 }
 
 // controlPayload is what the control carries.

@@ -67,18 +67,24 @@ func (d *Device) mistrust() {
 // will be.
 func (d *Device) look(now time.Time) time.Duration {
 	d.seeRefusals(now)
-	batch, next := d.choose(now)
+	batch, next, moves := d.choose(now)
 	if len(batch) == 0 {
 		return next
 	}
+	d.record(batch, d.ask(d.questionsFor(batch)), now, moves)
+	return min(next, whileUsed) // no answer is good for less
+}
+
+func (d *Device) questionsFor(batch []*gate) []question {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	questions := make([]question, len(batch))
 	for i, g := range batch {
 		g.wanted.Store(false)
 		questions[i] = question{vtep: g.vtep, turn: g.turn, anew: g.stale || !g.open.Load()}
 		g.turn++
 	}
-	d.record(batch, d.ask(questions), now)
-	return min(next, whileUsed) // no answer is good for less
+	return questions
 }
 
 // seeRefusals closes the gates of the frames that the kernel has refused since
@@ -94,11 +100,13 @@ func (d *Device) seeRefusals(now time.Time) {
 	d.report()
 }
 
-// choose returns the gates to ask about now, and after what time there will be
-// others. Those that nobody uses any more it closes.
-func (d *Device) choose(now time.Time) (batch []*gate, next time.Duration) {
+// choose returns the gates to ask about now, after what time there will be
+// others, and how often all became void until now. Those that nobody uses any
+// more it closes.
+func (d *Device) choose(now time.Time) (batch []*gate, next time.Duration, moves int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	moves = d.moves
 	used, nobody := d.pace()
 	next = whileIdle
 	var wanted, spare []*gate
@@ -135,7 +143,7 @@ func (d *Device) choose(now time.Time) (batch []*gate, next time.Duration) {
 		batch = append(batch, spare[:min(curiosity, len(spare))]...)
 		d.spare, next = now.Add(whileUsed), min(next, whileUsed)
 	}
-	return batch, next
+	return batch, next, moves
 }
 
 // mostUrgent returns as many of the gates as one look asks about, and whether
@@ -186,10 +194,14 @@ func (d *Device) forget(now time.Time) {
 	}
 }
 
-// record has the gates take their answers.
-func (d *Device) record(batch []*gate, answers []answer, now time.Time) {
+// record has the gates take their answers, unless they are about what became
+// void meanwhile.
+func (d *Device) record(batch []*gate, answers []answer, now time.Time, moves int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if moves != d.moves {
+		return
+	}
 	eased := false
 	for i, g := range batch {
 		if d.gates[g.vtep] != g {

@@ -35,7 +35,7 @@ type sightings struct {
 }
 
 func newSightings(d *Device, questions []question) *sightings {
-	s := &sightings{from: d.Local.Addr(), mark: d.mark, peers: make(map[netip.Addr]*view, len(questions))}
+	s := &sightings{from: d.local(), mark: d.mark, peers: make(map[netip.Addr]*view, len(questions))}
 	for _, q := range questions {
 		s.peers[q.vtep] = &view{want: make(map[uint16]int)}
 	}

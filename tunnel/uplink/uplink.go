@@ -71,8 +71,11 @@ type Device struct {
 	spare time.Time // when Run may ask about gates that nobody wants
 	said  summary   // in the log
 
-	mu    sync.Mutex // guards the map, and what the gates say that it does
+	// mu guards the map, what the gates say that it does, and what Move and
+	// SetMTU change: endpoint, Local and MTU.
+	mu    sync.Mutex
 	gates map[netip.Addr]*gate
+	moves int // how often all that was known became void
 }
 
 // newDevice returns one without a TAP.
@@ -90,9 +93,6 @@ func newDevice(c Config) *Device {
 		say: rate.NewLimiter(rate.Every(10*time.Second), 20),
 	}
 }
-
-// Endpoint implements tunnel.Uplink.
-func (d *Device) Endpoint() vxlan.Endpoint { return d.endpoint }
 
 // Gates implements tunnel.Uplink.
 func (d *Device) Gates(vteps []netip.Addr) []tunnel.Gate {

@@ -115,10 +115,17 @@ func (l *Lab) StartHost(ctx context.Context, n int) error {
 	})
 }
 
+// errForeignEtcd is why a lab with Options.EtcdURLs neither stops nor starts
+// etcd.
+var errForeignEtcd = errors.New("the etcd is not the lab's own")
+
 // StopEtcd ends the etcd server (SIGTERM) and returns when it is gone. Its data
 // stay.
 func (l *Lab) StopEtcd(ctx context.Context) error {
 	return l.change(ctx, func() error {
+		if l.etcd == nil {
+			return errForeignEtcd
+		}
 		if err := l.etcd.end(ctx, syscall.SIGTERM); err != nil {
 			return err
 		}
@@ -131,6 +138,9 @@ func (l *Lab) StopEtcd(ctx context.Context) error {
 // returns when it answers. It is an error if it runs.
 func (l *Lab) StartEtcd(ctx context.Context) error {
 	return l.change(ctx, func() error {
+		if l.etcd == nil {
+			return errForeignEtcd
+		}
 		if l.etcd.id.alive() {
 			return errors.New("etcd runs already")
 		}

@@ -140,6 +140,9 @@ func (l *Lab) build(ctx context.Context) error {
 	if limit, need := neighbourLimit(), neighboursOf(l.options.Hosts); limit > 0 && need > limit {
 		l.say("note: hosts that all talk to each other need %d neighbours, the kernel keeps %d: sysctl -w net.ipv4.neigh.default.gc_thresh3=%d", need, limit, 2*need)
 	}
+	if l.options.EtcdURLs != "" {
+		return nil
+	}
 	if err := l.startEtcd(); err != nil {
 		return err
 	}
@@ -222,7 +225,9 @@ func Load(name string) (*Lab, error) {
 		return nil, fmt.Errorf("lab %s is from before the last start of the machine: vxlab down -name %s clears what is left of it", name, name)
 	}
 	l := newLab(s)
-	l.etcd = &process{name: "etcd", log: l.etcdLog(), id: s.Etcd}
+	if s.Options.EtcdURLs == "" {
+		l.etcd = &process{name: "etcd", log: l.etcdLog(), id: s.Etcd}
+	}
 	for i, h := range s.Hosts {
 		p := &process{name: "vxtap on " + HostNode(i+1), log: l.daemonLog(i + 1), id: h.Daemon}
 		if h.Bare {
@@ -343,7 +348,7 @@ func (l *Lab) EtcdRunning() bool {
 	return l.state.Etcd.alive()
 }
 
-// EtcdURL returns where etcd is, from inside the lab.
+// EtcdURL returns where etcd is, from inside the lab, or Options.EtcdURLs.
 func (l *Lab) EtcdURL() string { return l.options.etcdURL() }
 
 // Where the files of a lab are.

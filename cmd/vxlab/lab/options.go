@@ -29,6 +29,11 @@ type Options struct {
 	Vxlab     string       // path of a program that has the subcommand EtcdCommand: this very program
 	Args      []string     // more flags for every daemon
 
+	// EtcdURLs are those of an etcd that is not the lab's, separated by commas:
+	// the lab starts none, and no hosts either, which come with Join and
+	// JoinBare once that etcd is there. Hosts says nothing then.
+	EtcdURLs string `json:",omitempty"`
+
 	// Owned makes the lab one that its builder means to take down: if this
 	// process is gone and the lab is not, the next Up of that name replaces it.
 	Owned bool
@@ -66,7 +71,9 @@ func (o Options) withDefaults() Options {
 	if o.Name == "" {
 		o.Name = DefaultName
 	}
-	if o.Hosts == 0 {
+	if o.EtcdURLs != "" {
+		o.Hosts = 0
+	} else if o.Hosts == 0 {
 		o.Hosts = defaultHosts
 	}
 	if o.MTU == 0 {
@@ -112,7 +119,7 @@ func (o Options) check() error {
 	}
 	fault(o.Underlay != o.Underlay.Masked() || o.Network != o.Network.Masked(), "underlay %s or network %s has host bits", o.Underlay, o.Network)
 	fault(o.Underlay.Overlaps(o.Network), "underlay %s and network %s overlap", o.Underlay, o.Network)
-	fault(o.Hosts < 1 || o.Hosts > o.maxHosts(), "%d hosts: the underlay %s has room for 1 to %d", o.Hosts, o.Underlay, max(o.maxHosts(), 0))
+	fault(o.Hosts < 1 && o.EtcdURLs == "" || o.Hosts > o.maxHosts(), "%d hosts: the underlay %s has room for 1 to %d", o.Hosts, o.Underlay, max(o.maxHosts(), 0))
 	fault(o.SubnetLen < o.Network.Bits() || o.SubnetLen > 30, "subnet length %d is not within %d, of the network, and 30", o.SubnetLen, o.Network.Bits())
 	return errors.Join(errs...)
 }
@@ -169,6 +176,9 @@ func (o Options) device() string {
 }
 
 func (o Options) etcdURL() string {
+	if o.EtcdURLs != "" {
+		return o.EtcdURLs
+	}
 	return "http://" + netip.AddrPortFrom(o.gateway(), etcdPort).String()
 }
 

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"vxtap/lease"
+)
+
+// give takes the peers out of now while our subnet is somebody else's: then
+// nothing is forwarded for it. What our containers send could not be answered,
+// since every answer goes to the host that has the subnet, and a kernel's VXLAN
+// would take it for that host's. hold is about to move to another subnet; until
+// then, and that may be ten seconds where the lease is taken again and again,
+// there is silence.
+func (s *segment) give(now *lease.Selection, all lease.Snapshot) {
+	by, taken := all.TakenBy(*s.own.Load())
+	if !taken {
+		return
+	}
+	now.Peers, now.IPv6Peers = nil, nil
+	if s.takenBy != by.Attrs.PublicIP { // publish has one goroutine
+		s.takenBy = by.Attrs.PublicIP
+		s.log.Warn("the subnet is another host's now, nothing is forwarded until there is another one",
+			"subnet", by.Subnet, "vtep", by.Attrs.PublicIP, "key", by.Key)
+	}
+}

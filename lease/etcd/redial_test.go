@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build unix
+
+package etcd
+
+import (
+	"testing"
+	"time"
+
+	"vxtap/lease"
+)
+
+// A watch ends at once, so that everything is read again, and calls go on.
+func TestRedial(t *testing.T) {
+	srv := startServer(t, "http")
+	s, err := Open(t.Context(), Config{Endpoints: []string{"http://" + srv.client}, Prefix: "/n"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.Redial() // before there is anything to give up
+	rev, err := s.Put(t.Context(), "config", []byte("1"), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard, ended := make(chan lease.Batch, 16), make(chan error, 1)
+	go func() {
+		ended <- s.Watch(t.Context(), "config", rev, func(b lease.Batch) { heard <- b })
+	}()
+	<-heard
+	s.Redial()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the watch ended without an error")
+		}
+	case <-time.After(2 * time.Second):
+		t.Fatal("the watch goes on")
+	}
+	start := time.Now()
+	for {
+		l, err := s.List(t.Context(), "config")
+		if err == nil && len(l.Pairs) == 1 {
+			break
+		}
+		if time.Since(start) > 2*time.Second {
+			t.Fatalf("no answer after it: %v", err)
+		}
+	}
+}

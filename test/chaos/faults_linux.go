@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"vxtap/test/field"
+)
+
+// How long a client needs to notice, after a fault, what etcd has told: beside
+// what docs/reliability.md says of it.
+const (
+	afterElection = 4 * time.Second  // a leader is gone, and another one is not yet there
+	afterSilence  = 16 * time.Second // a connection that says nothing is found to be dead
+	afterStart    = 5 * time.Second
+	afterPause    = 2 * time.Second
+	afterCut      = 6 * time.Second
+)
+
+// do does a fault, waits, and undoes it. A fault that cannot be done since
+// another one stands in its way is none; an error is one of the test itself.
+func (r *run) do(ctx context.Context, f fault) error {
+	undo, err := r.begin(ctx, f)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		r.say("%s: not done: %v", f, err)
+		return nil
+	}
+	r.say("%s", f)
+	r.count(f.kind)
+	if undo == nil {
+		return nil
+	}
+	if pause(ctx, f.lasts) != nil {
+		return nil
+	}
+	r.say("fault %d: over", f.number)
+	return undo()
+}
+
+// begin does a fault and returns what undoes it, nil if nothing does.
+func (r *run) begin(ctx context.Context, f fault) (undo func() error, err error) {
+	switch {
+	case f.kind.ofMember():
+		return r.hitMember(f)
+	case f.kind.needsProcess():
+		return r.hitDaemon(ctx, f)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	return nil, r.hitStore(ctx, f)
+}
+
+// hitMember takes a member of etcd away.
+func (r *run) hitMember(f fault) (func() error, error) {
+	m := r.field.Members[f.member]
+	r.troubleMember(m, f.kind)
+	switch f.kind {
+	case memberSilenced:
+		return m.Heal, m.Silence()
+	case memberParted:
+		return m.Heal, m.Part()
+	case memberKilled:
+		return m.Start, m.End(syscall.SIGKILL)
+	}
+	r.forAll(r.judge.block)
+	var errs []error
+	for _, other := range r.field.Members {
+		if other != m {
+			errs = append(errs, other.End(syscall.SIGKILL))
+		}
+	}
+	return func() error {
+		for _, other := range r.field.Members {
+			if other != m {
+				errs = append(errs, other.Start())
+			}
+		}
+		if err := r.awaitMembers(); err != nil {
+			errs = append(errs, err)
+		}
+		r.forAll(func(h int) { r.judge.unblock(h, time.Now(), afterElection) })
+		return errors.Join(errs...)
+	}, errors.Join(errs...)
+}
+
+// troubleMember tells the judge who needs time now that m goes.
+func (r *run) troubleMember(m *field.Member, k kind) {
+	now := time.Now()
+	talks := make([]bool, len(r.field.Hosts))
+	for i, h := range r.field.Hosts {
+		talks[i] = h.TalksTo(m)
+	}
+	r.forAll(func(h int) {
+		allowance := afterElection
+		if k == memberSilenced && talks[h] {
+			allowance = afterSilence
+		}
+		r.judge.trouble(h, now, allowance)
+	})
+}
+
+// hitDaemon takes a daemon away, or its way to etcd.
+func (r *run) hitDaemon(ctx context.Context, f fault) (func() error, error) {
+	h := f.hosts[0]
+	host := r.field.Hosts[h]
+	switch f.kind {
+	case killed:
+		return func() error { return r.start(h) }, r.stop(h, syscall.SIGKILL)
+	case terminated:
+		return func() error { return r.start(h) }, r.stop(h, syscall.SIGTERM)
+	case paused:
+		return func() error { return r.goOn(h) }, r.stand(h)
+	case cutOff:
+		r.locked(func() { r.judge.block(h) })
+		return func() error {
+			err := host.Rejoin()
+			r.locked(func() { r.judge.unblock(h, time.Now(), afterCut) })
+			return err
+		}, host.CutOff()
+	}
+	return r.wish(ctx, f)
+}
+
+func (r *run) stop(h int, s syscall.Signal) error {
+	r.locked(func() { r.judge.block(h) })
+	return r.field.Hosts[h].End(s)
+}
+
+func (r *run) start(h int) error {
+	err := r.field.Hosts[h].Start()
+	r.locked(func() { r.judge.unblock(h, time.Now(), afterStart) })
+	return err
+}
+
+func (r *run) stand(h int) error {
+	r.locked(func() { r.judge.block(h) })
+	return r.field.Hosts[h].Pause()
+}
+
+func (r *run) goOn(h int) error {
+	err := r.field.Hosts[h].Continue()
+	r.locked(func() { r.judge.unblock(h, time.Now(), afterPause) })
+	return err
+}
+
+// wish makes two daemons ask for the same subnet: the second has the subnet file
+// of the first, and no lease. The first lives; or stands still until its lease
+// has ended; or starts in the same moment.
+func (r *run) wish(ctx context.Context, f fault) (func() error, error) {
+	a, b := f.hosts[0], f.hosts[1]
+	way := f.pick % 3
+	text, err := os.ReadFile(r.field.Hosts[a].SubnetFile())
+	if err != nil {
+		return nil, err
+	}
+	steps := []func() error{func() error { return r.stop(b, syscall.SIGTERM) }}
+	undo := func() error { return r.start(b) }
+	switch way {
+	case 1:
+		steps = append(steps, func() error { return r.stand(a) })
+		undo = func() error {
+			if err := r.start(b); err != nil {
+				return err
+			}
+			if err := pause(ctx, time.Second); err != nil {
+				return nil //nolint:nilerr // the run ends
+			}
+			return r.goOn(a)
+		}
+	case 2:
+		steps = append(steps, func() error { return r.stop(a, syscall.SIGTERM) }, func() error { return r.takeLease(ctx, f, a) })
+		undo = func() error { return errors.Join(r.start(a), r.start(b)) }
+	}
+	steps = append(steps,
+		func() error { return r.takeLease(ctx, f, b) },
+		func() error { return os.WriteFile(r.field.Hosts[b].SubnetFile(), text, 0o644) })
+	for _, step := range steps {
+		if err := step(); err != nil {
+			r.say("%s: only in part: %v", f, err)
+		}
+	}
+	return undo, nil
+}
+
+// takeLease deletes what a host holds.
+func (r *run) takeLease(ctx context.Context, f fault, h int) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	k, ok := r.lease(h)
+	if !ok {
+		return nil
+	}
+	return r.mark(ctx, f.kind, del(k.key))
+}
+
+// lease returns the key that a host holds.
+func (r *run) lease(h int) (found holding, ok bool) {
+	r.locked(func() {
+		for _, k := range r.judge.history.now().keys {
+			if k.owner == r.judge.hosts[h] && k.subnet.IsValid() {
+				found, ok = k, true
+			}
+		}
+	})
+	return found, ok
+}
+
+// stranger is the PublicIP of a host that is not there.
+func stranger(pick uint64) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 77, 9, byte(1 + pick%250)})
+}
+
+// valueOf is the lease of a stranger, as flannel writes it.
+func valueOf(ip netip.Addr, pick uint64) string {
+	return fmt.Sprintf(`{"PublicIP":"%s","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:99:%02x:%02x:%02x:%02x"}}`,
+		ip, byte(pick>>24), byte(pick>>16), byte(pick>>8), byte(pick))
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+)
+
+// figures are what came out of a run.
+type figures struct {
+	settings   settings
+	rounds     int
+	took       time.Duration
+	faults     map[kind]int
+	checks     map[invariant]int
+	excused    int
+	pings      int
+	converged  time.Duration // the longest until a daemon's table was etcd's, after a last fault
+	whole      time.Duration // the longest until every host held a lease again
+	mib        float64       // of the largest daemon, at the end
+	violations []violation
+}
+
+// line is what is said after a round.
+func (f figures) line(j *judge) string {
+	faults := 0
+	for _, n := range f.faults {
+		faults += n
+	}
+	return fmt.Sprintf("%d faults so far, %d checks, tables right after at most %v, all leases held after at most %v, %d violations",
+		faults, total(j.checks), f.converged.Round(time.Millisecond), f.whole.Round(time.Millisecond), len(j.violations))
+}
+
+func total(m map[invariant]int) (n int) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
+
+// rows are the figures, each with its name.
+func (f figures) rows() [][2]string {
+	var rows [][2]string
+	row := func(name, format string, args ...any) {
+		rows = append(rows, [2]string{name, fmt.Sprintf(format, args...)})
+	}
+	row("time, rounds", "%v, %d", f.took.Round(time.Second), f.rounds)
+	for _, k := range kinds() {
+		row("fault: "+string(k.kind), "%d", f.faults[k.kind])
+	}
+	for _, i := range invariants() {
+		row("checks of "+string(i), "%d", f.checks[i])
+	}
+	row("pings between hosts, after last faults", "%d", f.pings)
+	row("longest time from a last fault to right tables everywhere", "%.2f s", f.converged.Seconds())
+	row("longest time from a last fault to a lease on every host", "%.1f s", f.whole.Seconds())
+	row("claims of a host that could not know", "%d", f.excused)
+	row("memory of the largest daemon at the end", "%.0f MiB", f.mib)
+	row("violations", "%d", len(f.violations))
+	return rows
+}
+
+// write writes the figures for people.
+func (f figures) write(w io.Writer) {
+	for _, r := range f.rows() {
+		fmt.Fprintf(w, "%-62s %s\n", r[0], r[1])
+	}
+}
+
+// What the figures stand between in a document of which the rest is not ours.
+const (
+	beginMark = "<!-- make chaos: begin -->\n"
+	endMark   = "<!-- make chaos: end -->\n"
+)
+
+// markdown writes the figures as a table, with the command that makes them.
+func (f figures) markdown(w io.Writer) {
+	fmt.Fprint(w, "| figure | |\n|---|---|\n")
+	for _, r := range f.rows() {
+		fmt.Fprintf(w, "| %s | %s |\n", r[0], r[1])
+	}
+	fmt.Fprintf(w, "\nMade by `go run ./test/chaos %s`.\n", strings.Join(f.settings.args, " "))
+}
+
+// insert puts the figures between the marks of the file name.
+func (f figures) insert(name string) error {
+	before, after, err := around(name)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	f.markdown(&text)
+	return os.WriteFile(name, bytes.Join([][]byte{before, []byte(beginMark), text.Bytes(), []byte(endMark), after}, nil), 0o644)
+}
+
+// around returns what stands before and after the marks of the file name.
+func around(name string) (before, after []byte, err error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	before, rest, begun := bytes.Cut(text, []byte(beginMark))
+	_, after, ended := bytes.Cut(rest, []byte(endMark))
+	if !begun || !ended {
+		return nil, nil, fmt.Errorf("%s has no lines %q and %q for the figures to stand between", name, strings.TrimSpace(beginMark), strings.TrimSpace(endMark))
+	}
+	return before, after, nil
+}

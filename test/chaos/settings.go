@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// settings are the flags.
+type settings struct {
+	seed     uint64
+	time     time.Duration
+	hosts    int
+	members  int
+	vxtap    string
+	dir      string
+	markdown string
+	args     []string
+}
+
+// parse reads the flags. What it writes about them goes to help.
+func parse(args []string, help io.Writer) (settings, error) {
+	s := settings{args: args, members: 3}
+	f := flag.NewFlagSet("chaos", flag.ContinueOnError)
+	f.SetOutput(help)
+	f.Uint64Var(&s.seed, "seed", 0, "`number` that the faults are made of (default: another one each time)")
+	f.DurationVar(&s.time, "time", 5*time.Minute, "`duration` of the run; a round takes up to a minute, and none is cut")
+	f.IntVar(&s.hosts, "hosts", 20, "`number` of hosts, each with a daemon")
+	f.StringVar(&s.vxtap, "vxtap", "bin/vxtap", "`path` of the daemon")
+	f.StringVar(&s.dir, "dir", ".cache/chaos", "`directory` for logs and etcd's data; all of it is kept if the run fails")
+	f.StringVar(&s.markdown, "md", "", "`file` with marks that gets the figures as Markdown")
+	if err := f.Parse(args); err != nil {
+		return s, err
+	}
+	if s.seed == 0 {
+		s.seed = 1 + rand.Uint64N(1e6) // short enough to type
+	}
+	if f.NArg() > 0 || s.time < roundTime || s.hosts < 3 || s.hosts > subnets/2 {
+		return s, fmt.Errorf("it takes flags only, %v or more, and 3 to %d hosts", roundTime, subnets/2)
+	}
+	if s.markdown != "" && !slices.Contains(args, "-seed") {
+		return s, errors.New("figures that are kept need a seed that was given: -seed N")
+	}
+	if s.markdown != "" {
+		if _, _, err := around(s.markdown); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// again is how to do the same faults once more.
+func (s settings) again() string {
+	return fmt.Sprintf("make chaos CHAOS='-seed %d -time %s'", s.seed, short(s.time))
+}
+
+// short writes whole minutes as such.
+func short(d time.Duration) string {
+	return strings.TrimSuffix(d.String(), "0s")
+}
+
+// errViolated is what a run ends with in which something did not hold.
+var errViolated = errors.New("an invariant did not hold")

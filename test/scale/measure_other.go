@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+func enter() (int, error) { return -1, nil }
+
+func measure(context.Context, settings, io.Writer) (figures, error) {
+	return figures{}, fmt.Errorf("namespaces are Linux's: %w", errors.ErrUnsupported)
+}

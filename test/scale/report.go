@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What is to be reached.
+const (
+	startLimit  = 2 * time.Second
+	memoryLimit = 64.0 // MiB
+	changeLimit = 10 * time.Millisecond
+	nodesLimit  = 15 * time.Second
+)
+
+// figures are what was measured.
+type figures struct {
+	settings settings
+
+	// One daemon among many leases.
+	starts  []time.Duration // from the start of the process, etcd answering already
+	returns []time.Duration // from when etcd answers, the daemon waiting already
+	changes []time.Duration // from the event in a watch of the test's own
+	puts    []time.Duration // the same changes, from the return of the write
+	few     float64         // MiB with ten leases
+	many    float64         // MiB with all of them, after the changes
+	kernel  [2]kernel       // with two peers, with all of them
+
+	// Many daemons.
+	ready    time.Duration // from the first start to the last that is ready
+	distinct int           // subnets
+}
+
+// kernel is what the host's kernel has of the overlay.
+type kernel struct{ routes, neighbours int }
+
+// String returns it for a table.
+func (k kernel) String() string { return fmt.Sprintf("%d, %d", k.routes, k.neighbours) }
+
+// row is one figure. ok is whether it is within its limit.
+type row struct {
+	what, got, limit string
+	ok               bool
+}
+
+// rows returns all that was measured.
+func (f figures) rows() []row {
+	var rows []row
+	if f.settings.leases > 0 {
+		worst, back := slices.Max(f.starts), slices.Max(f.returns)
+		p50, p99 := quantile(f.changes, 50), quantile(f.changes, 99)
+		n := f.settings.leases
+		rows = append(rows,
+			row{fmt.Sprintf("%d leases: from the start of the daemon to the first packet, longest of %d", n, len(f.starts)), millis(worst), "2 s", worst <= startLimit},
+			row{"from when etcd answers to the first packet of a daemon that waits, longest", millis(back), "2 s", back <= startLimit},
+			row{fmt.Sprintf("memory with 10 leases, with %d: difference", n), fmt.Sprintf("%.1f MiB, %.1f MiB: %.1f MiB", f.few, f.many, f.many-f.few), "64 MiB", f.many-f.few <= memoryLimit},
+			row{fmt.Sprintf("a change of one lease applied, p99 of %d (p50)", len(f.changes)), fmt.Sprintf("%s (%s)", millis(p99), millis(p50)), "10 ms", p99 <= changeLimit},
+			row{"the same from the return of the write, p99 (p50)", fmt.Sprintf("%s (%s)", millis(quantile(f.puts, 99)), millis(quantile(f.puts, 50))), "", true},
+			row{"routes, neighbours in the kernel with 2 peers, with all", fmt.Sprintf("%v; %v", f.kernel[0], f.kernel[1]), "the same", f.kernel[0] == f.kernel[1]},
+		)
+	}
+	if f.settings.nodes > 0 {
+		rows = append(rows,
+			row{fmt.Sprintf("%d daemons started at once: until the last is ready", f.settings.nodes), millis(f.ready), "15 s", f.ready <= nodesLimit},
+			row{"their subnets, all different", fmt.Sprint(f.distinct), fmt.Sprint(f.settings.nodes), f.distinct == f.settings.nodes},
+		)
+	}
+	return rows
+}
+
+// quantile returns the q-th hundredth of d.
+func quantile(d []time.Duration, q int) time.Duration {
+	s := slices.Sorted(slices.Values(d))
+	return s[(len(s)-1)*q/100]
+}
+
+func millis(d time.Duration) string {
+	if d < time.Second {
+		return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+	}
+	return fmt.Sprintf("%.2f s", d.Seconds())
+}
+
+// missed returns what is over its limit.
+func (f figures) missed() error {
+	var errs []error
+	for _, r := range f.rows() {
+		if !r.ok {
+			errs = append(errs, fmt.Errorf("%s: got %s, want %s", r.what, r.got, r.limit))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// write writes the figures for people.
+func (f figures) write(w io.Writer) {
+	for _, r := range f.rows() {
+		fmt.Fprintf(w, "%-80s %-36s %s\n", r.what, r.got, r.limit)
+	}
+}
+
+// What the figures stand between in a document of which the rest is not ours.
+const (
+	beginMark = "<!-- make scale: begin -->\n"
+	endMark   = "<!-- make scale: end -->\n"
+)
+
+// markdown writes the figures as a table, with the command that makes them.
+func (f figures) markdown(w io.Writer) {
+	fmt.Fprint(w, "| what | measured | at most |\n|---|---|---|\n")
+	for _, r := range f.rows() {
+		fmt.Fprintf(w, "| %s | %s | %s |\n", r.what, r.got, r.limit)
+	}
+	fmt.Fprintf(w, "\nMade by `go run ./test/scale %s`.\n", strings.Join(f.settings.args, " "))
+}
+
+// insert puts the figures between the marks of the file name.
+func (f figures) insert(name string) error {
+	before, after, err := around(name)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	f.markdown(&text)
+	return os.WriteFile(name, bytes.Join([][]byte{before, []byte(beginMark), text.Bytes(), []byte(endMark), after}, nil), 0o644)
+}
+
+// around returns what stands before and after the marks of the file name.
+func around(name string) (before, after []byte, err error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	before, rest, begun := bytes.Cut(text, []byte(beginMark))
+	_, after, ended := bytes.Cut(rest, []byte(endMark))
+	if !begun || !ended {
+		return nil, nil, fmt.Errorf("%s has no lines %q and %q for the figures to stand between", name, strings.TrimSpace(beginMark), strings.TrimSpace(endMark))
+	}
+	return before, after, nil
+}

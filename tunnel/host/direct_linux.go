@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// isDirect reports whether r is a direct route of ours, or of another run.
+func isDirect(r *netlink.Route) bool {
+	return r.Protocol == routeProtocol && r.Type == unix.RTN_UNICAST
+}
+
+// onLink returns the link on which the kernel would look for addr itself, and not
+// for a gateway: flannel's question (pkg/backend/vxlan, handleSubnetEvents). Links
+// without neighbours, where a gateway means nothing, are none: what is sent there
+// for a container would be judged by its own destination, as WireGuard does.
+func (k *kernel) onLink(addr netip.Addr) (link int, ok bool) {
+	if link, known := k.links[addr]; known {
+		return link, link != 0
+	}
+	routes, err := k.h.RouteGet(addr.AsSlice())
+	if err == nil && len(routes) == 1 {
+		r := routes[0]
+		if r.Gw == nil && r.Via == nil && len(r.MultiPath) == 0 && r.Type == unix.RTN_UNICAST && r.LinkIndex != k.device && k.hasNeighbours(r.LinkIndex) {
+			link = r.LinkIndex
+		}
+	}
+	k.links[addr] = link
+	return link, link != 0
+}
+
+func (k *kernel) hasNeighbours(link int) bool {
+	if yes, known := k.plain[link]; known {
+		return yes
+	}
+	l, err := k.h.LinkByIndex(link)
+	yes := err == nil && l.Attrs().Flags&(net.FlagPointToPoint|net.FlagLoopback) == 0 && l.Attrs().RawFlags&unix.IFF_NOARP == 0
+	k.plain[link] = yes
+	return yes
+}
+
+// removeStale removes the direct routes of have that are not in set: those of
+// peers that went while no daemon ran.
+func (k *kernel) removeStale(have *present, set map[netip.Prefix]entry) error {
+	var errs failures
+	for dst, routes := range have.routes {
+		if _, ok := set[dst]; ok {
+			continue // take has seen to it
+		}
+		for _, r := range routes {
+			if isDirect(&r) {
+				errs.add(k.removeRoute(&r))
+			}
+		}
+	}
+	return errs.err()
+}
+
+// RemoveDirectRoutes takes away all direct routes that Routes has set, in this
+// run or an earlier one. It returns what it removed.
+func RemoveDirectRoutes() (removed []string, err error) {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		all, err := dump(func() ([]netlink.Route, error) {
+			return netlink.RouteListFiltered(family, &netlink.Route{Type: unix.RTN_UNICAST, Protocol: routeProtocol},
+				netlink.RT_FILTER_TYPE|netlink.RT_FILTER_PROTOCOL)
+		})
+		if err != nil {
+			return removed, fmt.Errorf("list routes: %w", err)
+		}
+		for _, r := range all {
+			if err := removeRoute(r); err != nil {
+				return removed, err
+			}
+			removed = append(removed, fmt.Sprintf("route %s via %s", r.Dst, r.Gw))
+		}
+	}
+	return removed, nil
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+func directly(n int) []string {
+	return []string{fmt.Sprintf("10.5.%d.0/24 via 192.168.9.%d dev eth0 proto 84 metric 0", n, n)}
+}
+
+// onlyDirect reports whether report has these peers as direct and no others.
+func onlyDirect(t *testing.T, when string, report RouteReport, peers ...int) {
+	t.Helper()
+	ok := len(report.Direct) == len(peers)
+	for _, n := range peers {
+		ok = ok && report.Direct[peerNumber(n).Subnet]
+	}
+	if !ok {
+		t.Errorf("%s: direct are %v, want %v", when, report.Direct, peers)
+	}
+}
+
+func hostRoute(t *testing.T, dst string, via string, link netlink.Link) *netlink.Route {
+	t.Helper()
+	r := &netlink.Route{Dst: ipNet(netip.MustParsePrefix(dst)), LinkIndex: link.Attrs().Index}
+	if via != "" {
+		r.Gw = net.ParseIP(via).To4()
+	}
+	return r
+}
+
+// A peer whose address is on a link has a route of its own, and whoever is behind
+// a gateway has what it has without.
+func TestDirectFollowsTheRoutes(t *testing.T) {
+	for _, mode := range []struct {
+		name   string
+		edit   func(*RoutePlan)
+		tunnel func(n int) []string
+	}{
+		{"beside one route for all", direct, func(int) []string { return nil }},
+		{"beside routes of single peers", both, tunnelled},
+	} {
+		t.Run(mode.name, func(t *testing.T) {
+			inNamespace(t, func() {
+				eth0 := addInterface(t, "eth0", "192.168.9.72/24")
+				link := upDevice(t)
+				behind := hostRoute(t, "192.168.9.4/32", "192.168.9.1", eth0)
+				must(t, netlink.RouteAdd(behind))
+				var r Routes
+				p := routePlan(mode.edit, 3, 4)
+				onlyDirect(t, "at first", update(t, &r, p), 3)
+				expect(t, "at first", sorted(directly(3), mode.tunnel(4)), overlay(t, link))
+
+				must(t, netlink.RouteDel(behind))
+				onlyDirect(t, "on one link", sync(t, &r, p), 3, 4)
+				expect(t, "on one link", sorted(directly(3), directly(4)), overlay(t, link))
+
+				must(t, netlink.RouteAdd(hostRoute(t, "192.168.9.3/32", "192.168.9.1", eth0)))
+				onlyDirect(t, "the other is behind", sync(t, &r, p), 4)
+				expect(t, "the other is behind", sorted(mode.tunnel(3), directly(4)), overlay(t, link))
+
+				must(t, netlink.AddrDel(eth0, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 168, 9, 72).To4(), Mask: net.CIDRMask(24, 32)}}))
+				onlyDirect(t, "without an address", sync(t, &r, p))
+				expect(t, "without an address", sorted(mode.tunnel(3), mode.tunnel(4)), overlay(t, link))
+
+				must(t, netlink.AddrAdd(eth0, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 168, 9, 72).To4(), Mask: net.CIDRMask(24, 32)}}))
+				onlyDirect(t, "with it again", sync(t, &r, p), 3, 4)
+
+				// A peer moves.
+				p.Peers[0].VTEP = netip.MustParseAddr("192.168.9.33")
+				onlyDirect(t, "a peer has another address", update(t, &r, p), 3, 4)
+				moved := []string{"10.5.3.0/24 via 192.168.9.33 dev eth0 proto 84 metric 0"}
+				expect(t, "a peer has another address", sorted(moved, directly(4)), overlay(t, link))
+
+				p.Direct = false
+				onlyDirect(t, "switched off", update(t, &r, p))
+				expect(t, "switched off", sorted(mode.tunnel(3), mode.tunnel(4)), overlay(t, link))
+			})
+		})
+	}
+}
+
+// Every way that an address can be reached without being a neighbour.
+func TestNotOnALink(t *testing.T) {
+	tests := []struct {
+		name string
+		do   func(t *testing.T, eth0 netlink.Link)
+	}{
+		{"behind a gateway", func(t *testing.T, eth0 netlink.Link) {
+			must(t, netlink.RouteAdd(hostRoute(t, "192.168.9.3/32", "192.168.9.1", eth0)))
+		}},
+		{"behind a gateway of IPv6", func(t *testing.T, eth0 netlink.Link) {
+			r := hostRoute(t, "192.168.9.3/32", "", eth0)
+			r.Via = &netlink.Via{AddrFamily: netlink.FAMILY_V6, Addr: net.ParseIP("fe80::1")}
+			must(t, netlink.RouteAdd(r))
+		}},
+		{"our own address", func(t *testing.T, eth0 netlink.Link) {
+			must(t, netlink.AddrAdd(eth0, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("192.168.9.3/32"))}))
+		}},
+		{"in a hole", func(t *testing.T, _ netlink.Link) {
+			must(t, netlink.RouteAdd(&netlink.Route{Dst: ipNet(netip.MustParsePrefix("192.168.9.3/32")), Type: unix.RTN_BLACKHOLE}))
+		}},
+		{"nowhere", func(t *testing.T, eth0 netlink.Link) { must(t, netlink.LinkSetDown(eth0)) }},
+		{"on our own device", func(t *testing.T, _ netlink.Link) {
+			l, err := netlink.LinkByName("flannel.1")
+			must(t, err)
+			must(t, netlink.RouteAdd(&netlink.Route{Dst: ipNet(netip.MustParsePrefix("192.168.9.3/32")), LinkIndex: l.Attrs().Index, Scope: netlink.SCOPE_LINK}))
+		}},
+		{"on a link without neighbours", func(t *testing.T, _ netlink.Link) {
+			tun := addLink(t, &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "wg0"}, Mode: netlink.TUNTAP_MODE_TUN, Flags: netlink.TUNTAP_NO_PI})
+			must(t, netlink.LinkSetUp(tun))
+			must(t, netlink.RouteAdd(&netlink.Route{Dst: ipNet(netip.MustParsePrefix("192.168.9.3/32")), LinkIndex: tun.Attrs().Index, Scope: netlink.SCOPE_LINK}))
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inNamespace(t, func() {
+				eth0 := addInterface(t, "eth0", "192.168.9.72/24")
+				link := upDevice(t)
+				var r Routes
+				onlyDirect(t, "before", sync(t, &r, routePlan(direct, 3)), 3)
+				tt.do(t, eth0)
+				onlyDirect(t, tt.name, sync(t, &r, routePlan(direct, 3)))
+				expect(t, tt.name, nil, overlay(t, link))
+			})
+		})
+	}
+}
+
+// Direct routes outlive a run. The next one keeps those that are right without
+// touching them, and removes the others; what has another protocol number, or is
+// of another network, is somebody else's.
+func TestDirectRoutesOfAnEarlierRun(t *testing.T) {
+	inNamespace(t, func() {
+		eth0 := addInterface(t, "eth0", "192.168.9.72/24")
+		link := upDevice(t)
+		var before Routes
+		sync(t, &before, routePlan(direct, 3, 4))
+		for _, r := range []struct {
+			dst   string
+			proto netlink.RouteProtocol
+		}{{"10.6.1.0/24", routeProtocol}, {"10.7.1.0/24", routeProtocol}, {"10.5.200.0/24", unix.RTPROT_STATIC}} {
+			route := hostRoute(t, r.dst, "192.168.9.200", eth0)
+			route.Protocol = r.proto
+			must(t, netlink.RouteAdd(route))
+		}
+		must(t, netlink.RouteAdd(blackholeRoute(netip.MustParsePrefix("10.5.72.0/24"))))
+		p := routePlan(direct, 4, 5)
+		p.Former = netip.MustParsePrefix("10.6.0.0/16")
+		var r Routes
+		onlyDirect(t, "the next run", update(t, &r, p), 4, 5)
+		others := []string{
+			"10.5.200.0/24 via 192.168.9.200 dev eth0 proto 4 metric 0",
+			"10.5.72.0/24 via <nil> dev none proto 84 metric 2147483647",
+			"10.7.1.0/24 via 192.168.9.200 dev eth0 proto 84 metric 0",
+		}
+		expect(t, "the next run", sorted(directly(4), directly(5), others), overlay(t, link))
+
+		var off Routes
+		sync(t, &off, routePlan(neither, 4, 5))
+		expect(t, "a run without", others, overlay(t, link))
+
+		sync(t, &r, p)
+		removed, err := RemoveDirectRoutes()
+		must(t, err)
+		expect(t, "removed", sorted([]string{"route 10.5.4.0/24 via 192.168.9.4", "route 10.5.5.0/24 via 192.168.9.5", "route 10.7.1.0/24 via 192.168.9.200"}), sorted(removed))
+		expect(t, "after cleanup", sorted(others[:2]), overlay(t, link))
+	})
+}
+
+// flanneld leaves direct routes without a mark. One that is right is as good as
+// ours, and stays.
+func TestDirectRouteOfFlanneld(t *testing.T) {
+	inNamespace(t, func() {
+		eth0 := addInterface(t, "eth0", "192.168.9.72/24")
+		link := upDevice(t)
+		must(t, netlink.RouteAdd(hostRoute(t, "10.5.3.0/24", "192.168.9.3", eth0)))
+		before := overlay(t, link)
+		var r Routes
+		report := sync(t, &r, routePlan(direct, 3))
+		onlyDirect(t, "with flanneld's route", report, 3)
+		if len(report.Notes) != 0 {
+			t.Errorf("notes %q", report.Notes)
+		}
+		update(t, &r, routePlan(direct))
+		expect(t, "when the peer has gone", before, overlay(t, link))
+	})
+}
+
+// Where the kernel does not take a direct route, the tunnel stays.
+func TestDirectRouteRefused(t *testing.T) {
+	inNamespace(t, func() {
+		eth0 := addInterface(t, "eth0", "192.168.9.72/24")
+		link := upDevice(t)
+		// Of global scope: good enough to send by, not to be a gateway's.
+		r := hostRoute(t, "192.168.10.3/32", "", eth0)
+		r.Scope = netlink.SCOPE_UNIVERSE
+		must(t, netlink.RouteAdd(r))
+		p := routePlan(both, 3)
+		p.Peers[0].VTEP = netip.MustParseAddr("192.168.10.3")
+		var routes Routes
+		report := sync(t, &routes, p)
+		onlyDirect(t, "refused", report)
+		if len(report.Notes) != 1 || !strings.Contains(report.Notes[0], "no direct route to 10.5.3.0/24 via 192.168.10.3 is to be had") {
+			t.Errorf("notes %q", report.Notes)
+		}
+		expect(t, "refused", sorted(tunnelled(3)), overlay(t, link))
+	})
+}
