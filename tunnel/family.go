@@ -4,6 +4,7 @@ package tunnel
 
 import (
 	"net/netip"
+	"slices"
 
 	"vxtap/encap/ether"
 )
@@ -38,6 +39,13 @@ func (f *family) refuses(t ether.Type) Reason {
 		return f.foreign
 	}
 	return NotIP
+}
+
+// ours returns those of peers that are of the version, inside and outside. Any
+// other could not be sent to, and a socket may not even be asked to.
+func (f *family) ours(peers []Peer) []Peer {
+	is := func(a netip.Addr) bool { return a.Is6() == f.scoped && a.IsValid() && !a.Is4In6() }
+	return slices.DeleteFunc(slices.Clone(peers), func(p Peer) bool { return !is(p.Subnet.Addr()) || !is(p.VTEP) })
 }
 
 // scope returns why a packet between these addresses stays on its link, or

@@ -80,9 +80,10 @@ func New(c Config) (*Switch, error) {
 
 // SetPeers replaces the forwarding table. The loops take it up with their next
 // batch; frames are neither lost nor held up. One goroutine at a time may call
-// it. Of two peers with one subnet the later wins.
+// it. Of two peers with one subnet the later wins; one of the other IP version is
+// left out.
 func (s *Switch) SetPeers(peers []Peer) {
-	t := newTable(peers, s.table.Load())
+	t := newTable(s.family.ours(peers), s.table.Load())
 	if s.PeerMACs {
 		t.stations = newStations(t.peers)
 	}

@@ -339,6 +339,27 @@ func TestLookup6(t *testing.T) {
 	}
 }
 
+// A peer of the other version is no peer: to send to it would end the daemon.
+func TestPeersOfTheOtherVersion(t *testing.T) {
+	odd := []Peer{
+		{Subnet: peerThree.Subnet, VTEP: peerThree6.VTEP, MAC: peerThree.MAC},
+		{Subnet: peerThree6.Subnet, VTEP: peerThree.VTEP, MAC: peerThree.MAC},
+		{Subnet: peerThree6.Subnet, VTEP: netip.MustParseAddr("::ffff:192.168.0.3"), MAC: peerThree.MAC},
+		{MAC: peerThree.MAC},
+	}
+	for _, six := range []bool{false, true} {
+		s := replaySwitch(t, &replay{v6: six})
+		s.SetPeers(append(odd, peerTwo, peerTwo6))
+		want := peerTwo
+		if six {
+			want = peerTwo6
+		}
+		if got := s.Stats().Peers; len(got) != 1 || got[0].Peer != want {
+			t.Errorf("peers %+v, want %+v", got, want)
+		}
+	}
+}
+
 func FuzzIn6(f *testing.F) {
 	good := encapsulated(frame6(ownMAC, peerTwo.MAC, two6, own6, 100, nil))
 	f.Add(good, 0, uint8(0), true)

@@ -30,7 +30,8 @@ func knowing(t *testing.T, store *leasetest.Store, log *bytes.Buffer, config str
 		if err != nil {
 			t.Fatal(err)
 		}
-		own, err := s.d.registry.Acquire(t.Context(), at.config, lease.Request{PublicIP: s.d.vtep, MAC: s.ipv4.mac})
+		// A random one would now and then be a peer's.
+		own, err := s.d.registry.Acquire(t.Context(), at.config, lease.Request{PublicIP: s.d.vtep, MAC: s.ipv4.mac, Previous: netip.MustParsePrefix("10.5.72.0/24")})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -132,6 +132,9 @@ func TestTraffic6(t *testing.T) {
 			}
 			for _, s := range []*bed.Switch6{h.one, h.two} {
 				st := s.Stats()
+				if mean := st.Out.ReceivedBytes / st.Out.Received; !tt.o.Plain && mean < uint64(s.MTU) {
+					t.Errorf("%s got no super-frames: %d bytes a frame", s.Namespace.Name(), mean)
+				}
 				for r := range tunnel.NumReasons {
 					// What the host's kernel sends of itself is dropped by design.
 					if n := st.In.Drops[r] + st.Out.Drops[r]; n > 0 && r != tunnel.Broadcast && r != tunnel.LinkLocal {

@@ -159,7 +159,7 @@ func (p Plan) forward() []rule {
 
 // networks are those whose rules are ours.
 func (p Plan) networks() []netip.Prefix {
-	if p.Previous.IsValid() && p.Previous.Bits() > 0 && p.Previous != p.Network && p.Previous.Addr().Is6() == p.isIPv6() {
+	if p.Previous.IsValid() && p.Previous.Bits() > 0 && p.Previous != p.Network {
 		return []netip.Prefix{p.Network, p.Previous}
 	}
 	return []netip.Prefix{p.Network}

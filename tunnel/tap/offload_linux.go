@@ -144,6 +144,7 @@ func (g *granted) probe(fd int) {
 		{virtio.GSOTCPv4, probeFrame(4, 6), 16},
 		{virtio.GSOTCPv6, probeFrame(6, 6), 16},
 		{virtio.GSOUDP, probeFrame(4, 17), 6},
+		{virtio.GSOUDP, probeFrame(6, 17), 6},
 	} {
 		if g.use.Load()&usedBy(p.typ) == 0 {
 			continue

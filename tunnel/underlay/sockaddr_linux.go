@@ -17,7 +17,7 @@ import (
 type remote struct {
 	six   bool
 	port  uint16 // as it stands in a socket address: in network order
-	scope uint32 // the interface of link-local addresses, 0 where there are none
+	scope uint32 // the interface, where our own address is link-local: the socket is bound to it, and needs no scope to send
 }
 
 // remoteOf returns that of the peers of local.
@@ -59,9 +59,6 @@ func (s *sockaddr) put(r remote, a netip.Addr) uint32 {
 		return unix.SizeofSockaddrInet4
 	}
 	s.six = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: r.port, Addr: a.As16()}
-	if a.IsLinkLocalUnicast() {
-		s.six.Scope_id = r.scope
-	}
 	return unix.SizeofSockaddrInet6
 }
 

@@ -205,6 +205,14 @@ func TestPortOfBothFamilies(t *testing.T) {
 			return
 		}
 		defer four.Close()
+		for _, local := range []string{"[::]:8473", "127.0.0.1:8473"} {
+			c, err := Open(Config{Local: netip.MustParseAddrPort(local)})
+			if err != nil {
+				t.Errorf("%s: %v", local, err)
+				return
+			}
+			defer c.Close()
+		}
 		if _, err := Open(Config{Local: netip.MustParseAddrPort("[fd00::1]:8472"), Lanes: 4}); !errors.Is(err, errPortTaken) {
 			t.Errorf("the same port again: %v, want %v", err, errPortTaken)
 		}
