@@ -25,6 +25,7 @@ type Config struct {
 	RouterMAC ether.MAC    // the MAC of the gateway that the host's aggregate route points to
 	Subnet    netip.Prefix // our own overlay subnet; its IP version is the switch's, inside and outside
 	MTU       int          // of the TAP: the largest inner IP packet; SetMTU changes it
+	BridgeMTU int          // of the containers' bridge, where that is less; 0: it is not
 	PeerMACs  bool         // frames to the MAC of a peer's VTEP are routed too: the kernel knows peers one by one
 	GBP       bool         // accept the bits of Group Based Policy in received headers
 	Lanes     []Lane       // one or more

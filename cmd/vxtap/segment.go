@@ -253,6 +253,7 @@ func (s *side) openSwitch(context.Context) error {
 		RouterMAC: routerMAC(s.mac),
 		Subnet:    s.subnet(),
 		MTU:       s.mtu,
+		BridgeMTU: s.bridgeMTU(),
 		GBP:       s.config.Backend.GBP,
 		Lanes:     lanes,
 		Coalesce:  s.d.offload.coalesce,
