@@ -204,6 +204,8 @@ type Status struct {
 		VTEP   netip.Addr   `json:"vtep"`
 		MAC    ether.MAC    `json:"mac"`
 		MTU    int          `json:"mtu"`
+
+		Address netip.Addr `json:"address"`
 		TXPath struct {
 			InUse  string `json:"in_use"`
 			Reason string `json:"reason"`
