@@ -17,6 +17,10 @@ FUZZTIME ?= 10s
 RACE ?= -race
 # Flags of make bench, as in BENCH='-works tcp1 -rounds 3': docs/performance.md.
 BENCH ?=
+# Flags of make chaos and make scale, as in CHAOS='-seed 7 -time 30m':
+# docs/reliability.md.
+CHAOS ?=
+SCALE ?=
 
 # One way of compiling for all steps, so that each finds what an earlier one has
 # compiled. Only the race detector needs C.
@@ -60,6 +64,17 @@ bench: build ## throughput and latency beside kernel VXLAN and others, in one ta
 	@.ci/deps
 	go build -o bin/ ./test/bench/relay
 	go run ./test/bench $(BENCH)
+
+.PHONY: chaos
+chaos: build ## twenty daemons against a failing etcd, five minutes, all looked at (root); CHAOS=flags
+	@# Not by go run, which makes every status 1 and does not pass signals on.
+	go build -o bin/ ./test/chaos
+	bin/chaos $(CHAOS)
+
+.PHONY: scale
+scale: build ## one daemon among 10,000 leases, and 200 that start at once, in one table (root); SCALE=flags
+	go build -o bin/ ./test/scale
+	bin/scale $(SCALE)
 
 .PHONY: bench-micro
 bench-micro: ## nanoseconds a frame and allocations of each stage, in one table

@@ -3,7 +3,6 @@
 package lease
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 )
@@ -36,7 +35,7 @@ func (p plan) fits(subnet netip.Prefix) bool {
 }
 
 // ranges are address ranges in order, none overlapping or touching another.
-type ranges []span
+type ranges []stretch
 
 // blocks reports whether subnet keeps subnets of p from being leased. A key that
 // names the whole network or more is nobody's lease: no host could have been
@@ -60,10 +59,10 @@ func (p plan) taken(entries []*entry) ranges {
 	all := make(ranges, 0, len(entries))
 	for _, e := range entries {
 		if subnet := p.held(e); p.blocks(subnet) {
-			all = append(all, spanOf(subnet, 0))
+			all = append(all, stretchOf(subnet))
 		}
 	}
-	slices.SortFunc(all, func(a, b span) int { return a.first.Compare(b.first) })
+	slices.SortFunc(all, func(a, b stretch) int { return a.first.Compare(b.first) })
 	joined := all[:0]
 	for _, s := range all {
 		if n := len(joined); n > 0 && !joined[n-1].last.Less(s.first.Prev()) {
@@ -92,13 +91,13 @@ func (p plan) widest(entries []*entry) *entry {
 
 // after returns the index of the first range that ends at or after address a.
 func (r ranges) after(a netip.Addr) int {
-	i, _ := slices.BinarySearchFunc(r, a, func(s span, a netip.Addr) int { return s.last.Compare(a) })
+	i, _ := slices.BinarySearchFunc(r, a, func(s stretch, a netip.Addr) int { return s.last.Compare(a) })
 	return i
 }
 
 // overlap reports whether any of p is taken.
 func (r ranges) overlap(p netip.Prefix) bool {
-	s := spanOf(p, 0)
+	s := stretchOf(p)
 	i := r.after(s.first)
 	return i < len(r) && !s.last.Less(r[i].first)
 }
@@ -110,10 +109,10 @@ func (p plan) free(r ranges, limit int) []netip.Prefix {
 	// Behind the last address there is the zero Addr, which is less than any.
 	for a := p.min; !a.Less(p.min) && !p.max.Less(a) && len(out) < limit; {
 		subnet := netip.PrefixFrom(a, p.len)
-		s := spanOf(subnet, 0)
+		s := stretchOf(subnet)
 		if i := r.after(s.first); i < len(r) && !s.last.Less(r[i].first) {
 			// Go on with the first subnet after the range.
-			s = spanOf(netip.PrefixFrom(r[i].last, p.len).Masked(), 0)
+			s = stretchOf(netip.PrefixFrom(r[i].last, p.len).Masked())
 		} else {
 			out = append(out, subnet)
 		}
@@ -122,21 +121,9 @@ func (p plan) free(r ranges, limit int) []netip.Prefix {
 	return out
 }
 
-// span is a range of addresses of one family, both ends included, and which
-// peer's it is.
-type span struct {
-	first, last netip.Addr
-	peer        int
-}
+// stretch is a range of addresses, both ends included.
+type stretch struct{ first, last netip.Addr }
 
-func spanOf(p netip.Prefix, peer int) span {
-	return span{p.Addr(), setBits(p.Addr(), p.Bits(), p.Addr().BitLen()), peer}
-}
-
-// overlaps reports whether s and t have an address in common.
-func (s span) overlaps(t span) bool { return !t.last.Less(s.first) && !s.last.Less(t.first) }
-
-// compareSpans orders by where they begin.
-func compareSpans(a, b span) int {
-	return cmp.Or(a.first.Compare(b.first), cmp.Compare(a.peer, b.peer))
+func stretchOf(p netip.Prefix) stretch {
+	return stretch{p.Addr(), setBits(p.Addr(), p.Bits(), p.Addr().BitLen())}
 }

@@ -109,13 +109,10 @@ func (m Memory) encode() ([]byte, error) {
 	if w.Own, err = wireLease(m.Own); err != nil {
 		return nil, err
 	}
-	w.Leases = make([]wirePair, len(m.All.Leases))
-	for i, l := range m.All.Leases {
-		if w.Leases[i], err = wireLease(l); err != nil {
-			return nil, err
-		}
-	}
 	b, err := json.Marshal(w)
+	if err == nil {
+		b, err = m.appendLeases(b)
+	}
 	if err == nil && len(b) > maxMemory {
 		err = fmt.Errorf("%d bytes are more than the %d that would be read", len(b), maxMemory)
 	}

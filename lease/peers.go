@@ -4,7 +4,9 @@ package lease
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -35,7 +37,21 @@ import (
 // of a host that has no IPv6, or has not been restarted since the network had
 // none.
 func (s Snapshot) Select(c Config, own Lease) Selection {
-	sel := Selection{Peers: make([]Lease, 0, len(s.Leases)), Rejected: slices.Clone(s.Rejected)}
+	return new(Selector).Select(s, c, own)
+}
+
+// Selector selects again and again, as Snapshot.Select does, and uses its memory
+// again: with ten thousand leases a change of one would otherwise take megabytes
+// each time. It is for one goroutine.
+type Selector struct {
+	peers, ipv6Peers []Lease
+	spans            []span
+}
+
+// Select is Snapshot.Select. The peers of what it returned before, all but their
+// number, are no longer good.
+func (x *Selector) Select(s Snapshot, c Config, own Lease) Selection {
+	sel := Selection{Peers: slices.Grow(x.peers[:0], len(s.Leases)), IPv6Peers: x.ipv6Peers[:0], Rejected: slices.Clone(s.Rejected)}
 	own4, own6 := ipv4Half(&own), ipv6Half(&own)
 	for i := range s.Leases {
 		l := &s.Leases[i]
@@ -66,8 +82,9 @@ func (s Snapshot) Select(c Config, own Lease) Selection {
 			sel.IPv6Peers = append(sel.IPv6Peers, *l)
 		}
 	}
-	sel.Peers = sel.dropOverlaps(sel.Peers, ipv4Half, "")
-	sel.IPv6Peers = sel.dropOverlaps(sel.IPv6Peers, ipv6Half, ipv6Only)
+	x.peers, x.ipv6Peers = sel.Peers, sel.IPv6Peers
+	sel.Peers = x.dropOverlaps(&sel, sel.Peers, ipv4Half, "")
+	sel.IPv6Peers = x.dropOverlaps(&sel, sel.IPv6Peers, ipv6Half, ipv6Only)
 	slices.SortStableFunc(sel.Rejected, func(a, b Rejected) int { return strings.Compare(a.Key, b.Key) })
 	return sel
 }
@@ -121,13 +138,56 @@ func within(network, p netip.Prefix) bool {
 	return p.Bits() >= network.Bits() && network.Contains(p.Addr())
 }
 
-// dropOverlaps returns those of peers that stay, and rejects those whose subnet
-// belongs to an earlier one. of is the half that is looked at.
-func (s *Selection) dropOverlaps(peers []Lease, of func(*Lease) half, which string) []Lease {
-	spans := make([]span, len(peers))
-	for i := range peers {
-		spans[i] = spanOf(of(&peers[i]).subnet, i)
+// span is a range of addresses of one family, both ends included, and which
+// peer's it is.
+type span struct {
+	first, last point
+	peer        int
+}
+
+// point is an address as a number.
+type point struct{ high, low uint64 }
+
+func (a point) less(b point) bool { return a.high < b.high || a.high == b.high && a.low < b.low }
+
+func pointOf(a netip.Addr) point {
+	b := a.As16()
+	return point{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}
+
+func spanOf(p netip.Prefix, peer int) span {
+	first := pointOf(p.Addr())
+	last := first
+	if host := p.Addr().BitLen() - p.Bits(); host < 64 {
+		last.low |= 1<<host - 1
+	} else {
+		last.low, last.high = math.MaxUint64, last.high|(1<<(host-64)-1)
 	}
+	return span{first, last, peer}
+}
+
+// overlaps reports whether s and t have an address in common.
+func (s span) overlaps(t span) bool { return !t.last.less(s.first) && !s.last.less(t.first) }
+
+// compareSpans orders by where they begin.
+func compareSpans(a, b span) int {
+	switch {
+	case a.first.less(b.first):
+		return -1
+	case b.first.less(a.first):
+		return 1
+	}
+	return 0
+}
+
+// dropOverlaps returns those of peers that stay, and has sel reject those whose
+// subnet belongs to an earlier one. of is the half that is looked at.
+func (x *Selector) dropOverlaps(sel *Selection, peers []Lease, of func(*Lease) half, which string) []Lease {
+	spans := slices.Grow(x.spans[:0], len(peers))
+	for i := range peers {
+		spans = append(spans, spanOf(of(&peers[i]).subnet, i))
+	}
+	x.spans = spans
 	slices.SortFunc(spans, compareSpans)
 
 	// Ranges that overlap stand side by side now. Without any, which is how it
@@ -135,8 +195,8 @@ func (s *Selection) dropOverlaps(peers []Lease, of func(*Lease) half, which stri
 	lost := make(map[int]int) // peer -> the peer that it lost to
 	for i := 0; i < len(spans); {
 		last, j := spans[i].last, i+1
-		for ; j < len(spans) && !last.Less(spans[j].first); j++ {
-			if last.Less(spans[j].last) {
+		for ; j < len(spans) && !last.less(spans[j].first); j++ {
+			if last.less(spans[j].last) {
 				last = spans[j].last
 			}
 		}
@@ -152,7 +212,7 @@ func (s *Selection) dropOverlaps(peers []Lease, of func(*Lease) half, which stri
 	for i := range peers {
 		l := &peers[i]
 		if to, ok := lost[i]; ok {
-			s.reject(l, fmt.Sprintf("%ssubnet %v overlaps %v, which was leased before it", which, of(l).subnet, of(&peers[to]).subnet))
+			sel.reject(l, fmt.Sprintf("%ssubnet %v overlaps %v, which was leased before it", which, of(l).subnet, of(&peers[to]).subnet))
 			continue
 		}
 		kept = append(kept, *l)

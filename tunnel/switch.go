@@ -84,12 +84,13 @@ func New(c Config) (*Switch, error) {
 // it. Of two peers with one subnet the later wins; one of the other IP version is
 // left out.
 func (s *Switch) SetPeers(peers []Peer) {
-	t := newTable(s.family.ours(peers), s.table.Load())
+	old := s.table.Load()
+	t := newTable(s.family.ours(peers), old)
+	if s.Uplink != nil {
+		t.addUplink(old, s.Uplink, s.header, s.buffers)
+	}
 	if s.PeerMACs {
 		t.stations = newStations(t.peers)
-	}
-	if s.Uplink != nil {
-		t.addUplink(s.Uplink, s.header, s.buffers)
 	}
 	s.table.Store(t)
 }

@@ -15,7 +15,7 @@ import (
 // table is the forwarding table of a segment. It is never changed: a change of
 // peers publishes a new one, and the loops take it up with their next batch.
 type table struct {
-	routes bart.Fast[*peer] // by overlay subnet, longest prefix first
+	routes *bart.Fast[*peer] // by overlay subnet, longest prefix first
 	vteps  map[netip.Addr]bool
 	peers  []*peer // in the order they were given
 
@@ -28,8 +28,9 @@ type table struct {
 // peer is one peer of a table. The traffic outlives the table.
 type peer struct {
 	Peer
-	outer   *vxlan.Outer // for the Uplink, as gate
-	gate    Gate         // nil: super-frames are cut
+	outer   *vxlan.Outer   // for the Uplink, as gate
+	gate    Gate           // nil: super-frames are cut
+	from    vxlan.Endpoint // that outer is made of
 	traffic *traffic
 }
 
@@ -40,40 +41,47 @@ type traffic struct {
 	inFrames, inBytes   atomic.Uint64
 }
 
-// newTable builds the table for peers; old, which may be nil, gives the counts
-// of the subnets that it has too.
+// newTable builds the table for peers. What old, which may be nil, has too is
+// taken over, counts included: of ten thousand peers one changes at a time.
 func newTable(peers []Peer, old *table) *table {
-	t := &table{told: true, vteps: make(map[netip.Addr]bool, len(peers)), peers: make([]*peer, 0, len(peers))}
-	for _, p := range peers {
-		e := &peer{Peer: p, traffic: old.trafficOf(p.Subnet)}
-		t.routes.Insert(p.Subnet, e)
-		t.vteps[p.VTEP] = true
-		t.peers = append(t.peers, e)
+	t := &table{told: true, peers: make([]*peer, len(peers))}
+	near := nearby{old: old}
+	for i, p := range peers {
+		if t.peers[i] = near.find(p); t.peers[i] == nil {
+			t.peers[i] = &peer{Peer: p, traffic: old.trafficOf(p.Subnet)}
+		}
 	}
+	t.index(old)
 	return t
 }
 
 // addUplink gives every peer its gate and its outer headers. One that cannot
-// have them does without: its super-frames are cut.
-func (t *table) addUplink(u Uplink, header vxlan.Header, buffers *buffer.Pool) {
+// have them does without: its super-frames are cut. A peer that another table
+// may have is replaced, not changed. old is the table before.
+func (t *table) addUplink(old *table, u Uplink, header vxlan.Header, buffers *buffer.Pool) {
 	buf := buffers.Get()
 	defer buffers.Put(buf)
 	vteps := make([]netip.Addr, len(t.peers))
 	for i, p := range t.peers {
 		vteps[i] = p.VTEP
 	}
+	from := u.Endpoint()
 	for i, g := range u.Gates(vteps) {
 		p := t.peers[i]
-		outer, err := vxlan.NewOuter(u.Endpoint(), p.VTEP, header, buf)
-		if err != nil {
+		if p.gate == g && p.from == from {
 			continue
 		}
-		p.outer, p.gate = outer, g
+		with := &peer{Peer: p.Peer, traffic: p.traffic}
+		if outer, err := vxlan.NewOuter(from, p.VTEP, header, buf); err == nil {
+			with.outer, with.gate, with.from = outer, g, from
+		}
+		t.peers[i] = with
 	}
+	t.index(old)
 }
 
 func (t *table) trafficOf(subnet netip.Prefix) *traffic {
-	if t != nil {
+	if t != nil && t.routes != nil {
 		if p, ok := t.routes.Get(subnet); ok {
 			return p.traffic
 		}
@@ -83,6 +91,9 @@ func (t *table) trafficOf(subnet netip.Prefix) *traffic {
 
 // lookup returns the peer that leases the subnet around a, or nil.
 func (t *table) lookup(a netip.Addr) *peer {
+	if t.routes == nil { // of nobody
+		return nil
+	}
 	p, _ := t.routes.Lookup(a)
 	return p
 }

@@ -12,7 +12,8 @@ import (
 // know nothing of each other.
 func peersOf(s lease.Selection) []tunnel.Peer {
 	peers := make([]tunnel.Peer, len(s.Peers))
-	for i, l := range s.Peers {
+	for i := range s.Peers {
+		l := &s.Peers[i]
 		peers[i] = tunnel.Peer{Subnet: l.Subnet, VTEP: l.Attrs.PublicIP, MAC: l.Attrs.MAC}
 	}
 	return peers
@@ -21,7 +22,8 @@ func peersOf(s lease.Selection) []tunnel.Peer {
 // peersOfIPv6 does the same with the IPv6 halves.
 func peersOfIPv6(s lease.Selection) []tunnel.Peer {
 	peers := make([]tunnel.Peer, len(s.IPv6Peers))
-	for i, l := range s.IPv6Peers {
+	for i := range s.IPv6Peers {
+		l := &s.IPv6Peers[i]
 		peers[i] = tunnel.Peer{Subnet: l.IPv6Subnet, VTEP: l.Attrs.PublicIPv6, MAC: l.Attrs.IPv6MAC}
 	}
 	return peers

@@ -38,14 +38,13 @@ type segment struct {
 	noIPv6 string  // why this host has none although the network has
 	sides  []*side // ipv4 first
 
-	own   atomic.Pointer[lease.Lease] // our lease; after run began it changes only in its times
-	lost  atomic.Bool                 // own is not ours at present; hold is about to get it back
-	made  lease.Lease                 // that was created for this segment; the zero Lease: none
-	view  atomic.Pointer[lease.Selection]
-	news  chan struct{} // tells report that view has changed
-	first sync.Once     // publish
-	// takenBy is who was last told to have our subnet. Only publish uses it.
-	takenBy netip.Addr
+	own   atomic.Pointer[lease.Lease]     // our lease; after run began it changes only in its times
+	lost  atomic.Bool                     // own is not ours at present; hold is about to get it back
+	made  lease.Lease                     // that was created for this segment; the zero Lease: none
+	view  atomic.Pointer[lease.Selection] // of its Peers only the number is good
+	news  chan struct{}                   // tells report that view has changed
+	first sync.Once                       // publish
+	publisher
 	memory
 
 	rulesKind   rules.Kind
@@ -137,7 +136,7 @@ func (s *side) check(ctx context.Context) error {
 				"choose another interface with -iface, or another Network", a, s.network())
 		}
 	}
-	return s.checkFree()
+	return s.checkFree(ctx)
 }
 
 // chooseMAC takes the MAC that our lease names already: peers keep sending to
@@ -357,7 +356,7 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 // publish hands a new state of all leases to the switch. From the first one on
 // frames have somewhere to go: the daemon is ready then, and not before.
 func (s *segment) publish(all lease.Snapshot) {
-	now := all.Select(s.config, *s.own.Load())
+	now := s.selector.Select(all, s.config, *s.own.Load())
 	s.give(&now, all)
 	for _, one := range s.sides {
 		one.sw.SetPeers(one.peers(now))

@@ -3,8 +3,16 @@
 package main
 
 import (
+	"net/netip"
+
 	"vxtap/lease"
 )
+
+// publisher is what only publish uses, and it again each time.
+type publisher struct {
+	selector lease.Selector
+	takenBy  netip.Addr // who was last told to have our subnet
+}
 
 // give takes the peers out of now while our subnet is somebody else's: then
 // nothing is forwarded for it. What our containers send could not be answered,

@@ -23,15 +23,18 @@ type takeover struct {
 // device is deleted.
 const freeWithin = 2 * time.Second
 
+// goneWithin is how long a flanneld may take to end.
+const goneWithin = 3 * time.Second
+
 // errForwards keeps what was last known from replacing what the kernel knows.
 // As long as etcd is away, the kernel's device reaches more peers than we would.
 var errForwards = errors.New("the kernel's vxlan device forwards, and is not taken over before etcd answers")
 
 // checkFree looks whether the device's name and the port are free, or will be
 // when the kernel's device is gone.
-func (s *side) checkFree() error {
+func (s *side) checkFree(ctx context.Context) error {
 	if s.d.takeover {
-		k, found, err := host.FindKernelVXLAN(s.device, s.config.Backend.VNI, s.local())
+		k, found, err := s.findKernel(ctx)
 		if err != nil {
 			return err
 		}
@@ -44,6 +47,21 @@ func (s *side) checkFree() error {
 		}
 	}
 	return host.CheckFree(s.device, s.config.Backend.Port, s.local().Addr())
+}
+
+// findKernel is host.FindKernelVXLAN that gives a flanneld some time to go: one
+// that was just told to end, or that was started beside us, deleted our TAP and is
+// about to find that it has no port.
+func (s *side) findKernel(ctx context.Context) (host.KernelVXLAN, bool, error) {
+	for deadline := time.Now().Add(goneWithin); ; {
+		k, found, err := host.FindKernelVXLAN(s.device, s.config.Backend.VNI, s.local())
+		if !errors.Is(err, host.ErrRuns) || time.Now().After(deadline) {
+			return k, found, err
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return k, false, err
+		}
+	}
 }
 
 // takeOver deletes the kernel's device, if one is to be replaced. Two things

@@ -79,9 +79,10 @@ type Store struct {
 	cancel context.CancelFunc
 	turn   chan struct{} // holds a token while somebody makes the client
 	client *session      // made by the first call; guarded by turn
-	follow sync.WaitGroup
+	fresh  sync.WaitGroup
 
 	reached atomic.Bool  // etcd has answered at least once
+	late    atomic.Bool  // a call has got no answer since refresh looked last
 	vain    atomic.Int32 // calls in a row that have got no answer in time
 	probed  diagnosis
 }
@@ -122,9 +123,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	}
 	life, cancel := context.WithCancel(ctx)
 	s.config, s.cancel = s.clientConfig(life, c), cancel
-	if s.files != nil && files {
-		s.follow.Go(func() { s.followFiles(life) })
-	}
+	s.fresh.Go(func() { s.refresh(life) })
 	return s, nil
 }
 
@@ -167,7 +166,7 @@ func (s *Store) Path(key string) string { return s.base + key }
 // it.
 func (s *Store) Close() error {
 	s.cancel()
-	s.follow.Wait()
+	s.fresh.Wait()
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
 	if s.client == nil {
@@ -211,7 +210,7 @@ func (s *Store) newSession(ctx context.Context) (*session, error) {
 	stop := context.AfterFunc(ctx, cancel)
 	config := s.config
 	config.Context = life
-	made := &session{replaced: make(chan struct{})}
+	made := &session{made: time.Now(), replaced: make(chan struct{})}
 	if s.files != nil {
 		_, made.generation = s.files.current()
 	}
@@ -250,6 +249,7 @@ func (s *Store) call(ctx context.Context, limit time.Duration, f func(context.Co
 	late := errors.Is(timed.Err(), context.DeadlineExceeded)
 	if late && ctx.Err() == nil {
 		s.vain.Add(1)
+		s.late.Store(true)
 	} else if ctx.Err() == nil {
 		s.vain.Store(0)
 	}

@@ -138,3 +138,43 @@ func TestBlackHoleAmongEndpoints(t *testing.T) {
 		})
 	}
 }
+
+// A member that hangs while it is in use costs a call or two, and not every
+// third one for as long as it hangs: its kernel goes on acknowledging, so that
+// nobody but us finds out.
+func TestHangingMemberIsLeft(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t, "http")
+	c := Config{Prefix: "/net"}
+	var ways []*relay
+	for range 3 {
+		w := startRelay(t, srv.client)
+		ways, c.Endpoints = append(ways, w), append(c.Endpoints, "http://"+w.addr)
+	}
+	s := openStore(t, c)
+	for range 30 { // until all three are in use
+		if _, err := s.List(t.Context(), "x"); err != nil {
+			t.Fatal(err)
+		}
+		each := time.NewTimer(10 * time.Millisecond)
+		<-each.C
+	}
+	ways[1].swallow(true)
+	lost, inARow := 0, 0
+	pause := time.NewTicker(time.Second) // calls are rare: what never rests is found out by gRPC's pings, too
+	defer pause.Stop()
+	for start := time.Now(); inARow < 12 && time.Since(start) < 45*time.Second; {
+		<-pause.C
+		for range 3 {
+			if _, _, err := s.Grant(t.Context(), time.Minute); err != nil {
+				lost, inARow = lost+1, 0
+				continue
+			}
+			inARow++
+		}
+	}
+	t.Logf("%d calls were lost, and then %d were not", lost, inARow)
+	if lost == 0 || lost > 3 || inARow < 12 {
+		t.Error("want one to three lost, and then twelve that are not")
+	}
+}

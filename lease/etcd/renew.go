@@ -20,6 +20,9 @@ const (
 	rereadEvery = 2 * time.Second
 	// complainEvery is how often it is said that etcd does not take new ones.
 	complainEvery = 30 * time.Second
+	// leaveAfter is the least age of a session that is made anew for a call that
+	// was in vain: on a slow line they all may be.
+	leaveAfter = 5 * time.Second
 )
 
 // handshake makes every connection with the files as they are at that moment.
@@ -50,17 +53,24 @@ func (h handshake) OverrideServerName(string) error { return errors.ErrUnsupport
 type session struct {
 	*clientv3.Client
 	generation int
+	made       time.Time
 	replaced   chan struct{} // closed when another one takes its place
 	since      time.Time     // when that was
 }
 
 // errReplaced is why a watch ends that goes on with the next session.
-var errReplaced = errors.New("the connection to etcd is made anew, with other certificates")
+var errReplaced = errors.New("the connection to etcd is made anew")
 
-// followFiles makes the connections anew when the certificates change: before
-// somebody cuts the old ones, and while there is somebody who has just touched
-// the files and looks at what comes of it. It ends with ctx.
-func (s *Store) followFiles(ctx context.Context) {
+// refresh makes the connections anew, beside those that there are, which serve
+// until etcd has answered on the new ones. It ends with ctx.
+//
+// When the certificates change: before somebody cuts the old connections, and
+// while there is somebody who has just touched the files and looks at what
+// comes of it. When a call was in vain and there are several members: one whose
+// process hangs takes every third call for as long as it hangs, since its
+// kernel acknowledges them, and gRPC pings only connections with a stream. With
+// new connections it is not even ready, and gets none.
+func (s *Store) refresh(ctx context.Context) {
 	tick := time.NewTicker(rereadEvery)
 	defer tick.Stop()
 	var old []*session
@@ -81,29 +91,49 @@ func (s *Store) followFiles(ctx context.Context) {
 			_ = old[0].Close()
 			old = old[1:]
 		}
-		_, generation := s.files.current()
-		replaced, err := s.renew(ctx, generation)
+		now, other := s.stale()
+		if now == nil {
+			continue
+		}
+		next, err := s.renew(ctx, now)
+		if next != nil {
+			old = append(old, now)
+		}
 		switch {
-		case err != nil && ctx.Err() == nil && time.Since(complained) > complainEvery:
+		case !other || ctx.Err() != nil:
+		case err != nil && time.Since(complained) > complainEvery:
 			complained = time.Now()
 			s.log.Warn("no connection to etcd with the new certificates; those that there are stay", "error", s.explain(ctx, err))
-		case replaced != nil:
+		case next != nil:
 			complained = time.Time{}
-			old = append(old, replaced)
 			s.log.Info("connected to etcd with the new certificates")
 		}
 	}
 }
 
-// renew puts a new session in the place of one that was made with an earlier
-// generation, once etcd has answered the new one, and returns the old.
-func (s *Store) renew(ctx context.Context, generation int) (*session, error) {
+// stale returns the session if it should be made anew, and whether it is for
+// other certificates.
+func (s *Store) stale() (now *session, other bool) {
 	s.turn <- struct{}{}
-	now := s.client
+	now = s.client
 	<-s.turn
-	if now == nil || now.generation == generation {
-		return nil, nil
+	if now == nil {
+		return nil, false
 	}
+	if s.files != nil {
+		_, generation := s.files.current()
+		other = now.generation != generation
+	}
+	leave := time.Since(now.made) > leaveAfter && len(s.endpoints) > 1 && s.late.Swap(false)
+	if !other && !leave {
+		return nil, false
+	}
+	return now, other
+}
+
+// renew puts a new session in the place of now, once etcd has answered the new
+// one, and returns it. It returns nil where somebody has put now away already.
+func (s *Store) renew(ctx context.Context, now *session) (*session, error) {
 	timed, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	next, err := s.newSession(timed)
@@ -115,11 +145,17 @@ func (s *Store) renew(ctx context.Context, generation int) (*session, error) {
 		return nil, err
 	}
 	s.turn <- struct{}{}
-	s.client = next
+	gone := s.client != now
+	if !gone {
+		s.client = next
+	}
 	<-s.turn
+	if gone {
+		return nil, next.Close()
+	}
 	now.since = time.Now()
 	close(now.replaced)
-	return now, nil
+	return next, nil
 }
 
 // unanswered reports whether a call failed for want of an answer: whatever etcd

@@ -30,9 +30,9 @@ func startRotation(t *testing.T, end time.Time) *rotation {
 	t.Helper()
 	r := &rotation{tlsServer: startTLS(t, true, time.Now().Add(time.Hour), "127.0.0.1"), log: &lockedBuffer{}}
 	r.way = startRelay(t, r.client)
-	r.crt, r.key = r.ca.sign(t, "host", end)
-	r.caOf = r.ca.dir + "/store-ca.pem"
-	copyFiles(t, r.caOf, r.ca.file)
+	r.crt, r.key = r.ca.Sign(t, "host", end)
+	r.caOf = r.ca.Dir + "/store-ca.pem"
+	copyFiles(t, r.caOf, r.ca.File)
 	s, err := Open(t.Context(), Config{
 		Endpoints: []string{"https://" + r.way.addr}, Prefix: "/net", CAFile: r.caOf, CertFile: r.crt, KeyFile: r.key,
 	}, slog.New(slog.NewTextHandler(r.log, nil)))
@@ -94,7 +94,7 @@ func TestConnectionsAreMadeAnew(t *testing.T) {
 	w := leasetest.Watch(t, reg)
 	w.Until(t, "nothing", func(lease.Snapshot) bool { return true })
 	before := r.way.connections()
-	r.ca.sign(t, "host", time.Now().Add(2*time.Hour)) // the same files
+	r.ca.Sign(t, "host", time.Now().Add(2*time.Hour)) // the same files
 	r.says(t, connectedAnew)
 	if n := r.way.connections(); n <= before {
 		t.Errorf("got %d connections, had %d before", n, before)
@@ -112,8 +112,8 @@ func TestConnectionsAreMadeAnew(t *testing.T) {
 func TestCARotation(t *testing.T) {
 	t.Parallel()
 	r := startRotation(t, time.Now().Add(time.Hour))
-	r.other.sign(t, "server", time.Now().Add(time.Hour), "127.0.0.1")
-	copyFiles(t, r.caOf, r.other.file)
+	r.other.Sign(t, "server", time.Now().Add(time.Hour), "127.0.0.1")
+	copyFiles(t, r.caOf, r.other.File)
 	r.says(t, connectedAnew)
 	r.kill() // and with it every connection that was made with the old CA
 	r.start(t)
@@ -150,7 +150,7 @@ func TestHalfWrittenFiles(t *testing.T) {
 			if n := strings.Count(r.log.String(), "the earlier ones stay in use"); n != 1 {
 				t.Errorf("said %d times, want once:\n%s", n, r.log)
 			}
-			copyFiles(t, r.caOf, r.ca.file)
+			copyFiles(t, r.caOf, r.ca.File)
 			copyFiles(t, r.key, r.clientK)
 			copyFiles(t, r.crt, r.clientCrt)
 			r.says(t, connectedAnew)
@@ -179,7 +179,7 @@ func TestExpiredThenRotated(t *testing.T) {
 		t.Errorf("got %v, want that the certificate ended", err)
 	}
 	start := time.Now()
-	r.ca.sign(t, "host", time.Now().Add(time.Hour))
+	r.ca.Sign(t, "host", time.Now().Add(time.Hour))
 	for time.Since(start) < 10*time.Second {
 		if _, _, err = r.store.Grant(t.Context(), time.Minute); err == nil {
 			break
@@ -195,7 +195,7 @@ func TestExpiredThenRotated(t *testing.T) {
 func TestRefusedRotation(t *testing.T) {
 	t.Parallel()
 	r := startRotation(t, time.Now().Add(time.Hour))
-	r.other.sign(t, "host", time.Now().Add(time.Hour))
+	r.other.Sign(t, "host", time.Now().Add(time.Hour))
 	r.says(t, "no connection to etcd with the new certificates; those that there are stay")
 	r.says(t, "refuses our client certificate")
 	r.list(t)

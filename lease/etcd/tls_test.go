@@ -14,12 +14,13 @@ import (
 	"time"
 
 	"vxtap/lease"
+	"vxtap/test/pki"
 )
 
 // tlsServer is an etcd with TLS and what one needs to talk to it.
 type tlsServer struct {
 	*server
-	ca, other           *authority // other is one that the server does not know
+	ca, other           *pki.Authority // other is one that the server does not know
 	clientCrt, clientK  string
 	foreignCrt, foreign string // signed by other
 }
@@ -27,13 +28,13 @@ type tlsServer struct {
 func startTLS(t *testing.T, mutual bool, end time.Time, hosts ...string) *tlsServer {
 	t.Helper()
 	dir := t.TempDir()
-	s := &tlsServer{ca: newAuthority(t, dir, "ca"), other: newAuthority(t, dir, "other")}
-	crt, key := s.ca.sign(t, "server", end, hosts...)
-	s.clientCrt, s.clientK = s.ca.sign(t, "client", time.Now().Add(time.Hour))
-	s.foreignCrt, s.foreign = s.other.sign(t, "foreign", time.Now().Add(time.Hour))
+	s := &tlsServer{ca: pki.New(t, dir, "ca"), other: pki.New(t, dir, "other")}
+	crt, key := s.ca.Sign(t, "server", end, hosts...)
+	s.clientCrt, s.clientK = s.ca.Sign(t, "client", time.Now().Add(time.Hour))
+	s.foreignCrt, s.foreign = s.other.Sign(t, "foreign", time.Now().Add(time.Hour))
 	args := []string{"--cert-file=" + crt, "--key-file=" + key}
 	if mutual {
-		args = append(args, "--client-cert-auth", "--trusted-ca-file="+s.ca.file)
+		args = append(args, "--client-cert-auth", "--trusted-ca-file="+s.ca.File)
 	}
 	s.server = startServer(t, "https", args...)
 	return s
@@ -53,15 +54,15 @@ func TestTLS(t *testing.T) {
 		want    string // part of the error; "" for none
 		refused bool
 	}{
-		{"mutual", mutual.server, Config{CAFile: mutual.ca.file, CertFile: mutual.clientCrt, KeyFile: mutual.clientK}, "", false},
-		{"F14 with a CA alone", simple.server, Config{CAFile: simple.ca.file}, "", false},
-		{"a CA that did not sign it", simple.server, Config{CAFile: simple.other.file}, "signed by an unknown authority", true},
+		{"mutual", mutual.server, Config{CAFile: mutual.ca.File, CertFile: mutual.clientCrt, KeyFile: mutual.clientK}, "", false},
+		{"F14 with a CA alone", simple.server, Config{CAFile: simple.ca.File}, "", false},
+		{"a CA that did not sign it", simple.server, Config{CAFile: simple.other.File}, "signed by an unknown authority", true},
 		{"the system's roots", simple.server, Config{}, "signed by an unknown authority", true},
-		{"a certificate of another name", elsewhere.server, Config{CAFile: elsewhere.ca.file}, "certificate is not for 127.0.0.1", true},
-		{"an expired certificate", expired.server, Config{CAFile: expired.ca.file}, "has expired", true},
-		{"no client certificate where one is wanted", mutual.server, Config{CAFile: mutual.ca.file}, "refuses our client certificate", true},
-		{"a client certificate of a stranger", mutual.server, Config{CAFile: mutual.ca.file, CertFile: mutual.foreignCrt, KeyFile: mutual.foreign}, "refuses our client certificate", true},
-		{"https to a server of http", plain, Config{CAFile: simple.ca.file}, "does not speak TLS: write http://", true},
+		{"a certificate of another name", elsewhere.server, Config{CAFile: elsewhere.ca.File}, "certificate is not for 127.0.0.1", true},
+		{"an expired certificate", expired.server, Config{CAFile: expired.ca.File}, "has expired", true},
+		{"no client certificate where one is wanted", mutual.server, Config{CAFile: mutual.ca.File}, "refuses our client certificate", true},
+		{"a client certificate of a stranger", mutual.server, Config{CAFile: mutual.ca.File, CertFile: mutual.foreignCrt, KeyFile: mutual.foreign}, "refuses our client certificate", true},
+		{"https to a server of http", plain, Config{CAFile: simple.ca.File}, "does not speak TLS: write http://", true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -101,9 +102,9 @@ func assertReach(t *testing.T, c Config, want string, refused bool) {
 
 func TestTLSFiles(t *testing.T) {
 	dir := t.TempDir()
-	ca := newAuthority(t, dir, "ca")
-	crt, key := ca.sign(t, "a", time.Now().Add(time.Hour))
-	_, otherKey := ca.sign(t, "b", time.Now().Add(time.Hour))
+	ca := pki.New(t, dir, "ca")
+	crt, key := ca.Sign(t, "a", time.Now().Add(time.Hour))
+	_, otherKey := ca.Sign(t, "b", time.Now().Add(time.Hour))
 	text := filepath.Join(dir, "text")
 	if err := os.WriteFile(text, []byte("no certificate"), 0o600); err != nil {
 		t.Fatal(err)
@@ -142,12 +143,12 @@ func TestCertificateRotation(t *testing.T) {
 	t.Parallel()
 	srv := startTLS(t, true, time.Now().Add(time.Hour), "127.0.0.1")
 	soon := time.Now().Add(3 * time.Second)
-	crt, key := srv.ca.sign(t, "short", soon)
-	s := openStore(t, Config{Endpoints: []string{srv.url("https")}, CAFile: srv.ca.file, CertFile: crt, KeyFile: key})
+	crt, key := srv.ca.Sign(t, "short", soon)
+	s := openStore(t, Config{Endpoints: []string{srv.url("https")}, CAFile: srv.ca.File, CertFile: crt, KeyFile: key})
 	if _, err := s.List(t.Context(), "config"); err != nil {
 		t.Fatal(err)
 	}
-	srv.ca.sign(t, "short", time.Now().Add(time.Hour)) // the same files
+	srv.ca.Sign(t, "short", time.Now().Add(time.Hour)) // the same files
 	waitUntil(t, soon.Add(time.Second))
 	srv.kill()
 	srv.start(t)

@@ -56,6 +56,7 @@ func rules() []rule {
 		{"links lead somewhere", links},
 		{"no path of somebody's machine", machinePaths},
 		{"every dependency has its reason", dependencies},
+		{"a claim has its test", claims},
 	}
 }
 

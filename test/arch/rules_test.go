@@ -187,6 +187,8 @@ func textCases() []tc {
 		link    = "links lead somewhere"
 		machine = "no path of somebody's machine"
 		dep     = "every dependency has its reason"
+		claim   = "a claim has its test"
+		table   = "docs/flannel-compatibility.md"
 	)
 	one := func(rule, name, file, text, want string) tc {
 		return tc{name, rule, map[string]string{file: text}, want}
@@ -207,6 +209,21 @@ func textCases() []tc {
 		one(machine, "a checkout", "a.sh", "cd '/wo"+"rk/main'\n", "names a path"),
 		one(machine, "a worktree's pointer to its repository", ".git", "gitdir: /ho"+"me/me/vxtap/.git/worktrees/x\n", ""),
 		one(machine, "a part of an address", "a.md", "https://example.org/ho"+"me/x and ~/wo"+"rk/x and /run/vxtap\n", ""),
+
+		one(claim, "a test that is not there", "a.md", "see `./lease TestGone`\n", "a.md:1: names the test TestGone of lease"),
+		one(claim, "a row without a test", table, "| what | here | test |\n|---|---|---|\n| a key | same | see there |\n", table+":3: claims something"),
+		one(claim, "a row of what is not there", table, "| a key | not there | why |\n", ""),
+		one(claim, "a row of another document", "docs/a.md", "| a key | same | see there |\n", ""),
+		{
+			"a row and its test", claim,
+			map[string]string{table: "| a key | better | so: `./p TestA`, `./p FuzzB` |\n", "p/a_test.go": "package p\nfunc TestA() {}\nfunc FuzzB() {}\n"},
+			"",
+		},
+		{
+			"a method of that name", claim,
+			map[string]string{"a.md": "`./p TestA`\n", "p/a_test.go": "package p\nfunc (t) TestA() {}\n"},
+			"names the test TestA of p",
+		},
 
 		{
 			"a new one", dep,

@@ -206,7 +206,7 @@ type Status struct {
 		MTU    int          `json:"mtu"`
 
 		Address netip.Addr `json:"address"`
-		TXPath struct {
+		TXPath  struct {
 			InUse  string `json:"in_use"`
 			Reason string `json:"reason"`
 		} `json:"tx_path"`

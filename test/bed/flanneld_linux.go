@@ -117,6 +117,9 @@ func (f *Flanneld) Log() string {
 	return string(b)
 }
 
+// PID is its process.
+func (f *Flanneld) PID() int { return f.cmd.Process.Pid }
+
 // Ended reports whether it has ended, and its exit status.
 func (f *Flanneld) Ended() (status int, ended bool) {
 	select {

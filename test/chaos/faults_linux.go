@@ -17,11 +17,14 @@ import (
 // How long a client needs to notice, after a fault, what etcd has told: beside
 // what docs/reliability.md says of it.
 const (
-	afterElection = 4 * time.Second  // a leader is gone, and another one is not yet there
-	afterSilence  = 16 * time.Second // a connection that says nothing is found to be dead
-	afterStart    = 5 * time.Second
-	afterPause    = 2 * time.Second
-	afterCut      = 6 * time.Second
+	afterElection = 3 * time.Second // a leader is gone, and another one is not yet there
+	// etcd ends the watches of a member that has lost its leader when it has
+	// missed it for three times the time of an election, which is a second.
+	afterParting = 6 * time.Second
+	afterSilence = 16 * time.Second // a connection that says nothing is found to be dead
+	afterStart   = 3 * time.Second
+	afterPause   = 1 * time.Second
+	afterCut     = 4 * time.Second
 )
 
 // do does a fault, waits, and undoes it. A fault that cannot be done since
@@ -71,7 +74,13 @@ func (r *run) hitMember(f fault) (func() error, error) {
 		return m.Heal, m.Part()
 	case memberKilled:
 		return m.Start, m.End(syscall.SIGKILL)
+	default:
+		return r.killMajority(m)
 	}
+}
+
+// killMajority kills all members but one.
+func (r *run) killMajority(m *field.Member) (func() error, error) {
 	r.forAll(r.judge.block)
 	var errs []error
 	for _, other := range r.field.Members {
@@ -102,8 +111,11 @@ func (r *run) troubleMember(m *field.Member, k kind) {
 	}
 	r.forAll(func(h int) {
 		allowance := afterElection
-		if k == memberSilenced && talks[h] {
+		switch {
+		case k == memberSilenced && talks[h]:
 			allowance = afterSilence
+		case k == memberParted && talks[h]:
+			allowance = afterParting
 		}
 		r.judge.trouble(h, now, allowance)
 	})
@@ -127,8 +139,9 @@ func (r *run) hitDaemon(ctx context.Context, f fault) (func() error, error) {
 			r.locked(func() { r.judge.unblock(h, time.Now(), afterCut) })
 			return err
 		}, host.CutOff()
+	default:
+		return r.wish(ctx, f)
 	}
-	return r.wish(ctx, f)
 }
 
 func (r *run) stop(h int, s syscall.Signal) error {

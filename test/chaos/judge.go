@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"vxtap/test/field"
@@ -159,12 +160,7 @@ func (j *judge) able(host int, t time.Time) bool {
 
 // isHost reports whether a is the PublicIP of a daemon.
 func (j *judge) isHost(a netip.Addr) bool {
-	for _, h := range j.hosts {
-		if h == a {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(j.hosts, a)
 }
 
 func (j *judge) violate(at time.Time, what invariant, format string, args ...any) {

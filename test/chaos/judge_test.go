@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,18 +83,16 @@ func (s *story) well(second float64) {
 	s.says(second, 3, "held", second+8, 3, "1=1", "2=2")
 }
 
-// Each invariant is broken in some story, and each story with a harmless twin
-// beside it: a judge that finds nothing, or everything, is found out.
-func TestJudge(t *testing.T) {
-	tests := []struct {
-		name  string
-		story func(s *story)
-		want  invariant // "": nothing is wrong
-		text  string
-	}{
-		{name: "all is well", story: func(s *story) { s.well(5) }},
+// told is one story, and what is wrong in it.
+type told struct {
+	name  string
+	story func(s *story)
+	want  invariant // "": nothing is wrong
+	text  string
+}
 
-		// a
+func ownerStories() []told {
+	return []told{
 		{"a host claims what another one has", func(s *story) {
 			s.well(5)
 			s.says(6, 1, "held", 14, 2, "3=3")
@@ -140,8 +139,11 @@ func TestJudge(t *testing.T) {
 		{"a stranger does", func(s *story) {
 			s.put(5, "172.30.2.128-25", value(9), "junk key")
 		}, "", ""},
+	}
+}
 
-		// b
+func forwardingStories() []told {
+	return []told{
 		{"a host forwards for a subnet that was taken", func(s *story) {
 			s.put(5, "172.30.1.0-24", value(9), "key hijacked")
 			s.says(8, 1, "lost", 0, 1, "2=2", "3=3")
@@ -155,8 +157,11 @@ func TestJudge(t *testing.T) {
 			s.del(5, "172.30.1.0-24", "key deleted")
 			s.says(8, 1, "lost", 0, 1, "2=2", "3=3")
 		}, "", ""},
+	}
+}
 
-		// c
+func routeStories() []told {
+	return []told{
 		{"a peer is missing", func(s *story) { s.says(5, 1, "held", 13, 1, "2=2") }, routable, "does not know that 172.30.3.0/24 is at 10.77.1.3"},
 		{"a peer is new", func(s *story) {
 			s.put(5, "172.30.4.0-24", value(9), "junk key")
@@ -180,8 +185,11 @@ func TestJudge(t *testing.T) {
 			s.put(3, "172.30.3.0-25", value(9), "junk key")
 			s.says(6, 1, "held", 13, 1, "2=2", "3=9")
 		}, routable, "sends for 172.30.3.0/24 to 10.77.1.9"},
+	}
+}
 
-		// d
+func overwriteStories() []told {
+	return []told{
 		{"a host writes over another's key", func(s *story) { s.put(5, "172.30.2.0-24", value(1), "") }, noOverwrite, "of 10.77.1.2 was overwritten by 10.77.1.1"},
 		{"a host writes over a stranger's key", func(s *story) {
 			s.put(5, "172.30.4.0-24", value(9), "junk key")
@@ -202,6 +210,13 @@ func TestJudge(t *testing.T) {
 			s.del(6, "172.30.4.0-24", "")
 		}, noOverwrite, "it is no host's"},
 	}
+}
+
+// Each invariant is broken in some story, and each story with a harmless twin
+// beside it: a judge that finds nothing, or everything, is found out.
+func TestJudge(t *testing.T) {
+	tests := slices.Concat(ownerStories(), forwardingStories(), routeStories(), overwriteStories(),
+		[]told{{name: "all is well", story: func(s *story) { s.well(5) }}})
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := settled()

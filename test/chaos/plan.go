@@ -190,6 +190,7 @@ func (p *planner) chooseHosts(f *fault, when span) bool {
 		n = 2
 	case compacted, junkAdded:
 		n = 0
+	default:
 	}
 	for _, h := range p.rand.Perm(len(p.hosts)) {
 		if len(f.hosts) == n {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -225,9 +224,8 @@ func (r *run) judgeAll(ctx context.Context) {
 }
 
 func (r *run) locked(f func()) {
-	var mu *sync.Mutex = &r.recorder.mu
-	mu.Lock()
-	defer mu.Unlock()
+	r.recorder.mu.Lock()
+	defer r.recorder.mu.Unlock()
 	f()
 }
 

@@ -34,6 +34,7 @@ func (r *run) hitStore(ctx context.Context, f fault) error {
 		return r.compact(ctx)
 	case junkAdded:
 		return r.addJunk(ctx, f)
+	default:
 	}
 	k, ok := r.lease(f.hosts[0])
 	if !ok {
@@ -57,8 +58,9 @@ func (r *run) hitStore(ctx context.Context, f fault) error {
 		return r.mark(ctx, f.kind, put(k.key, spoilt(f.pick), k.grant))
 	case shortened:
 		return r.shorten(ctx, f, k)
+	default:
+		return fmt.Errorf("nobody knows how to do %q", f.kind)
 	}
-	return fmt.Errorf("nobody knows how to do %q", f.kind)
 }
 
 // compact takes the history away that everybody who is cut off would need, and

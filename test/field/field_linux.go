@@ -67,6 +67,10 @@ func (f *Field) node(name string, addr netip.Addr) (*netns.Namespace, error) {
 		return nil, err
 	}
 	for _, step := range []func() error{
+		// A device with IPv6 talks, and takes up the kernel's table of neighbours,
+		// which is one for all namespaces of the machine.
+		func() error { return ns.SetSysctl("net.ipv6.conf.all.disable_ipv6", "1") },
+		func() error { return ns.SetSysctl("net.ipv6.conf.default.disable_ipv6", "1") },
 		func() error { return netns.AddVeth(ns, "eth0", f.root, name, 1500) },
 		func() error { return f.root.Attach(bridge, name) },
 		func() error { return f.root.SetUp(name) },

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,7 +28,7 @@ const gapLimit = 2 * time.Second
 // other hosts talk all the time without losing anything.
 func TestHandover(t *testing.T) {
 	flanneld := bed.FlanneldBinary(t)
-	b := bed.Up(t, lab.Options{Hosts: 3, Args: []string{"-takeover"}})
+	b := bed.Up(t, lab.Options{Hosts: 3, Args: []string{"-takeover", "-ip-masq"}})
 	for n := 1; n <= 2; n++ {
 		t.Run(lab.HostNode(n), func(t *testing.T) {
 			others := watch(b.ContainerEnd(3-n), b.ContainerEnd(3))
@@ -37,20 +39,28 @@ func TestHandover(t *testing.T) {
 			}
 		})
 	}
+	for key := range strings.FieldsSeq(b.Etcdctl("get", "--prefix", "--keys-only", bed.Prefix)) {
+		if !regexp.MustCompile(`^` + bed.Prefix + `/(config|subnets/172\.30\.\d+\.0-24)$`).MatchString(key) {
+			t.Errorf("somebody wrote %s", key)
+		}
+	}
 }
 
 func handOver(t *testing.T, b *bed.Bed, n int, flanneld string, from traffic.End) {
 	t.Helper()
 	before, host := b.Host(n), b.Node(lab.HostNode(n))
-	env := subnetFile(t, before)
+	env, rules := subnetFile(t, before), natRules(t, b, n)
 	key, _ := b.LeaseOf(before)
 
 	if err := b.StopHost(t.Context(), n); err != nil {
 		t.Fatal(err)
 	}
-	f := b.FlanneldOn(n, flanneld)
+	f := b.FlanneldOn(n, flanneld, "-ip-masq")
 	if got := subnetFile(t, before); got != env {
 		t.Errorf("flanneld wrote subnet file %q, want %q as vxtap did", got, env)
+	}
+	if got := natRules(t, b, n); got != rules {
+		t.Errorf("flanneld set rules\n%swant those that vxtap set:\n%s", got, rules)
 	}
 	mac, err := bed.MAC(host)
 	if err != nil {
@@ -82,6 +92,9 @@ func handOver(t *testing.T, b *bed.Bed, n int, flanneld string, from traffic.End
 	if got := subnetFile(t, before); got != env {
 		t.Errorf("got subnet file %q, want %q", got, env)
 	}
+	if got := natRules(t, b, n); got != rules {
+		t.Errorf("got rules\n%swant those that flanneld left:\n%s", got, rules)
+	}
 	if _, got := b.LeaseOf(before); got != value {
 		t.Errorf("got lease %q, want %q as flanneld wrote it", got, value)
 	}
@@ -98,6 +111,16 @@ func everything(t *testing.T, from, to traffic.End) {
 	if err := traffic.BothWays(ctx, from, to, 1450, 8<<20); err != nil {
 		t.Error(err)
 	}
+}
+
+// natRules returns the rules of a host that masquerade, of both kinds.
+func natRules(t *testing.T, b *bed.Bed, n int) string {
+	t.Helper()
+	rules := bed.Run(t, b.Node(lab.HostNode(n)), "sh", "-c", "iptables -t nat -S; nft -s list chain ip flannel-ipv4 postrtg 2>/dev/null || true")
+	if !strings.Contains(rules, "MASQUERADE") && !strings.Contains(rules, "masquerade") {
+		t.Errorf("nothing is masqueraded:\n%s", rules)
+	}
+	return rules
 }
 
 func subnetFile(t *testing.T, h lab.Host) string {

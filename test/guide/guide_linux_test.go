@@ -111,6 +111,8 @@ func startCluster(t *testing.T) *cluster {
 		f.Close()
 	}
 	t.Cleanup(c.report)
+	// Debian starts what it installs.
+	c.typeIn(block{"Debian's packages", names[:3], "systemctl start etcd\n"})
 	c.say("%d machines", len(names))
 	return c
 }
@@ -187,6 +189,7 @@ func TestGuide(t *testing.T) {
 	}
 	c.wants("admin", "openssl verify", ": OK", 9)
 	c.wants("admin", "endpoint health", "is healthy", 3)
+	c.wants("admin", "member list", "started", 3)
 	c.strangerIsRefused()
 	nodes := c.nodes()
 	c.leases(nodes)

@@ -68,7 +68,9 @@ func systemctl(args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "daemon-reload", len(args) == 2 && args[0] == "enable":
 		return nil // units are read anew each time, and there is no boot
-	case len(args) == 2 && (args[0] == "start" || args[0] == "restart"):
+	case len(args) == 2 && args[0] == "stop":
+		return stop(args[1])
+	case len(args) == 2 && args[0] == "start":
 		if _, err := os.Stat(pidOf(args[1])); err == nil {
 			return fmt.Errorf("%s runs already", args[1])
 		}
@@ -168,7 +170,10 @@ func (u *unit) start() error {
 	if err != nil {
 		return err
 	}
-	defer notify.Close()
+	defer func() {
+		notify.Close()
+		_ = os.Remove(socket) // for the next start
+	}()
 	log, err := os.Create(logOf(u.name))
 	if err != nil {
 		return err
@@ -195,6 +200,30 @@ func (u *unit) start() error {
 		notify.Close()
 	}()
 	return u.await(notify, ended)
+}
+
+// stop ends a service and returns when it is gone.
+func stop(service string) error {
+	text, err := os.ReadFile(pidOf(service))
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(string(text))
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return err
+	}
+	for range 500 {
+		// Nobody may be there to take the status of what has ended (Z).
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return os.Remove(pidOf(service))
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("%s does not end", service)
 }
 
 func (u *unit) await(notify *net.UnixConn, ended <-chan error) error {

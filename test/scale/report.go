@@ -76,10 +76,10 @@ func (f figures) rows() []row {
 	return rows
 }
 
-// quantile returns the q-th hundredth of d.
+// quantile returns the least of d that q in a hundred do not exceed.
 func quantile(d []time.Duration, q int) time.Duration {
 	s := slices.Sorted(slices.Values(d))
-	return s[(len(s)-1)*q/100]
+	return s[(len(s)*q+99)/100-1]
 }
 
 func millis(d time.Duration) string {

@@ -25,6 +25,9 @@ type Flows struct {
 	Number    int
 	Pattern   []Burst // what a flow sends, over and over
 	Datagrams int     // that each flow sends at the least
+	// Until makes each flow go on until it is closed; nil: after Datagrams.
+	Until <-chan struct{}
+	Pace  time.Duration // from one send to the next; 0: as fast as it goes
 	// Window bounds how many datagrams of a flow are under way, so that no
 	// buffer on the way can overflow; 0: as fast as it goes.
 	Window int
@@ -162,7 +165,7 @@ func (f *flow) send() error {
 	next := uint64(0)
 	forgiven := int64(0) // of the window: taken to be lost
 	b := make([]byte, 1<<16)
-	for next < uint64(f.Datagrams) {
+	for next < uint64(f.Datagrams) || !f.ended() {
 		for _, burst := range f.Pattern {
 			forgiven += f.await(int64(next)-forgiven, burst.Count)
 			for i := range burst.Count {
@@ -178,9 +181,25 @@ func (f *flow) send() error {
 				return fmt.Errorf("send: %w", err)
 			}
 			f.sent.Store(int64(next))
+			if f.Pace > 0 {
+				time.Sleep(f.Pace)
+			}
 		}
 	}
 	return nil
+}
+
+// ended reports whether no more is wanted than Datagrams.
+func (f *flow) ended() bool {
+	if f.Until == nil {
+		return true
+	}
+	select {
+	case <-f.Until:
+		return true
+	default:
+		return false
+	}
 }
 
 // await returns when n more fit the window, or when what is under way has to be

@@ -7,8 +7,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -92,23 +94,32 @@ func findProcess(is func(pid, fd string) bool) (string, bool) {
 }
 
 // ProcessNamed finds another process of this network namespace by the name of
-// its program, and returns it as "name (pid 42)".
+// its program, and returns it as "name (pid 42)". A process that may not be looked
+// into, as where systemd leaves us few rights, counts as one of this namespace:
+// its name is there for everybody, its namespaces are not (proc(5)).
 func ProcessNamed(name string) (process string, ok bool) {
 	here, err := os.Readlink("/proc/thread-self/ns/net")
 	if err != nil {
 		return "", false
 	}
-	self := strconv.Itoa(os.Getpid())
-	return findProcess(func(pid, _ string) bool {
-		if pid == self {
-			return false
+	processes, err := os.ReadDir("/proc")
+	if err != nil {
+		return "", false
+	}
+	for _, p := range processes {
+		pid, err := strconv.Atoi(p.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
 		}
-		if comm, err := os.ReadFile(filepath.Join("/proc", pid, "comm")); err != nil || strings.TrimSpace(string(comm)) != name {
-			return false
+		if comm, err := os.ReadFile(filepath.Join("/proc", p.Name(), "comm")); err != nil || strings.TrimSpace(string(comm)) != name {
+			continue
 		}
-		there, err := os.Readlink(filepath.Join("/proc", pid, "ns/net"))
-		return err == nil && there == here
-	})
+		there, err := os.Readlink(filepath.Join("/proc", p.Name(), "ns/net"))
+		if there == here || errors.Is(err, fs.ErrPermission) {
+			return describe(p.Name()), true
+		}
+	}
+	return "", false
 }
 
 func describe(pid string) string {

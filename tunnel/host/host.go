@@ -17,6 +17,7 @@
 package host
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
 	"regexp"
@@ -108,3 +109,6 @@ type KernelVXLAN struct {
 	MAC   ether.MAC
 	index int // two devices of one name are not the same
 }
+
+// ErrRuns says that a flanneld is at work in this network namespace.
+var ErrRuns = errors.New("runs here")

@@ -41,7 +41,7 @@ func FindKernelVXLAN(device string, vni vxlan.VNI, local netip.AddrPort) (Kernel
 			device, v.VxlanId, vni, device)
 	}
 	if p, ok := ProcessNamed("flanneld"); ok {
-		return KernelVXLAN{}, false, fmt.Errorf("%s runs here and would make %s again: stop it first", p, device)
+		return KernelVXLAN{}, false, fmt.Errorf("%s %w and would make %s again: stop it first", p, ErrRuns, device)
 	}
 	if len(v.HardwareAddr) != len(ether.MAC{}) {
 		return KernelVXLAN{}, false, fmt.Errorf("device %s has no MAC address", device)
@@ -65,20 +65,12 @@ func checkPortBut(mine *netlink.Vxlan, local netip.AddrPort) error {
 	}
 	for _, l := range links {
 		v, ok := l.(*netlink.Vxlan)
-		if ok && v.Index != mine.Index && v.Port == mine.Port && v.Flags&net.FlagUp != 0 && (v.FlowBased || ofIPv6(v) == local.Addr().Is6()) {
+		if ok && v.Index != mine.Index && v.Port == mine.Port && v.Flags&net.FlagUp != 0 && carriesVXLAN(v, local.Addr()) {
 			return fmt.Errorf("UDP port %d is shared by %s and the kernel vxlan device %s: if nobody needs that: ip link del %s",
 				mine.Port, mine.Name, v.Name, v.Name)
 		}
 	}
 	return nil
-}
-
-// ofIPv6 reports whether v has a socket for IPv6 only, as flannel-v6.1 has, and
-// not one for IPv4 only; a device without addresses, FlowBased, has both
-// (vxlan_open in drivers/net/vxlan/vxlan_core.c, Linux 6.18).
-func ofIPv6(v *netlink.Vxlan) bool {
-	six := func(ip net.IP) bool { return ip != nil && ip.To4() == nil }
-	return six(v.SrcAddr) || six(v.Group)
 }
 
 // Remove deletes the device, and with it the kernel deletes its addresses and

@@ -27,7 +27,6 @@ type portable struct {
 	send  []packetConn
 	ports []uint16 // of send
 	port  uint16
-	zone  string          // of link-local peers
 	one   [1]ipv4.Message // to send
 
 	stopped atomic.Bool
@@ -49,7 +48,7 @@ func newPacketConn(conn *net.UDPConn, local netip.AddrPort) packetConn {
 }
 
 func openPortable(c Config) (*Conn, error) {
-	p := &portable{port: c.Local.Port(), zone: c.Local.Addr().Zone()}
+	p := &portable{port: c.Local.Port()}
 	if err := p.open(c); err != nil {
 		p.Close()
 		return nil, err
@@ -128,11 +127,7 @@ func (p *portable) Send(messages []tunnel.Message) {
 		m := &messages[i]
 		m.Lost, m.Err = 0, nil
 		conn := p.send[socketOf(m.Flow, len(p.send))]
-		addr := m.To
-		if addr.Is6() && addr.IsLinkLocalUnicast() {
-			addr = addr.WithZone(p.zone)
-		}
-		to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, p.port))
+		to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(m.To, p.port))
 		for j, seg := range m.Segments {
 			p.one[0] = ipv4.Message{Buffers: [][]byte{seg.Header, seg.Payload}, Addr: to}
 			if _, err := conn.WriteBatch(p.one[:], 0); err != nil {

@@ -43,6 +43,7 @@ type Config struct {
 
 // Conn is the open sockets.
 type Conn struct {
+	six      bool // of IPv6
 	lanes    []Lane
 	ports    []uint16 // that datagrams leave from
 	close    func() error
@@ -74,7 +75,12 @@ func Open(c Config) (*Conn, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Lanes = max(1, c.Lanes)
-	return open(c)
+	conn, err := open(c)
+	if err != nil {
+		return nil, err
+	}
+	conn.six = c.Local.Addr().Is6()
+	return conn, nil
 }
 
 // Lanes returns the lanes, as many as were asked for. Where the platform cannot

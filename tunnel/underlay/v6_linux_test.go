@@ -273,6 +273,36 @@ func snmp6(t *testing.T, name string) int {
 	return -1
 }
 
+// The sockets go over to another address of IPv6, and to none of IPv4.
+func TestRebind6(t *testing.T) {
+	inNamespace6(t, func() {
+		open := backends()["native with offloads"]
+		a, b := open6(t, open, "fd00::1"), open6(t, open, "::1")
+		defer a.Close()
+		defer b.Close()
+		for _, bad := range []string{"127.0.0.1", "::ffff:127.0.0.1", "2001:db8::1"} {
+			if err := b.Rebind(netip.MustParseAddr(bad)); err == nil {
+				t.Errorf("got no error for %s", bad)
+			}
+		}
+		for _, to := range []string{"fd00::2", "fe80::2%b0", "fd00::2"} {
+			if err := b.Rebind(netip.MustParseAddr(to)); err != nil {
+				t.Errorf("%s: %v", to, err)
+				return
+			}
+		}
+		segs, _ := segments(4000, 1000)
+		a.Send([]tunnel.Message{{To: two6, Segments: segs, Size: 1000, TOS: 2}})
+		if _, d := receive(t, b, 4000); d.From != one6 || d.TOS != 2 {
+			t.Errorf("got traffic class %d from %s", d.TOS, d.From)
+		}
+		b.Send([]tunnel.Message{{To: one6, Segments: segs, Size: 1000}})
+		if _, d := receive(t, a, 4000); d.From != two6 {
+			t.Errorf("sent from %s, want %s", d.From, two6)
+		}
+	})
+}
+
 func TestSendAndReceive6DoNotAllocate(t *testing.T) {
 	inNamespace6(t, func() {
 		open := backends()["native with offloads"]

@@ -43,6 +43,7 @@ type gate struct {
 	turn  int       // how often it was asked about
 	asked time.Time // when last; zero: never
 	stale bool      // the host has changed since
+	named int       // the last call of Gates that named it
 }
 
 // Open implements tunnel.Gate.

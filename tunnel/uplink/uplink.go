@@ -75,6 +75,7 @@ type Device struct {
 	// SetMTU change: endpoint, Local and MTU.
 	mu    sync.Mutex
 	gates map[netip.Addr]*gate
+	named int // how often Gates was called
 	moves int // how often all that was known became void
 }
 
@@ -98,25 +99,34 @@ func newDevice(c Config) *Device {
 func (d *Device) Gates(vteps []netip.Addr) []tunnel.Gate {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	before := d.gates
-	d.gates = make(map[netip.Addr]*gate, len(vteps))
+	if d.gates == nil {
+		d.gates = make(map[netip.Addr]*gate, len(vteps))
+	}
+	d.named++
+	first := len(d.gates) == 0
 	list := make([]tunnel.Gate, len(vteps))
+	named := 0
 	for i, v := range vteps {
 		g := d.gates[v]
 		if g == nil {
-			g = before[v]
-		}
-		if g == nil {
 			g = &gate{d: d, vtep: v}
+			d.gates[v] = g
 		}
-		d.gates[v], list[i] = g, g
+		if g.named != d.named {
+			g.named = d.named
+			named++
+		}
+		list[i] = g
 	}
-	for v, g := range before {
-		if d.gates[v] != g {
-			g.open.Store(false)
+	if named < len(d.gates) { // of ten thousand peers, rarely one goes
+		for v, g := range d.gates {
+			if g.named != d.named {
+				g.open.Store(false)
+				delete(d.gates, v)
+			}
 		}
 	}
-	if len(before) == 0 && len(vteps) > 0 {
+	if first && len(vteps) > 0 {
 		tell(d.wake)
 	}
 	return list
