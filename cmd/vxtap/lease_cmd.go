@@ -50,10 +50,10 @@ its vxtap or a flanneld runs. A reservation that its host has not taken yet take
 const leaseReserveHelp = `vxtap lease reserve keeps a subnet for one host, for good: a key without a time to live.
 The host takes it at its next start, whatever subnet it had before. A subnet that the
 host holds already stays its own from now on, and nothing else changes. Of a subnet that
-another host holds nothing is taken. In a dual-stack network SUBNET is both halves.
+another host holds nothing is taken. In a dual-stack network SUBNET is both halves, as
+10.5.3.0/24,fd00:5:0:3::/64.
 
   vxtap lease reserve 10.5.3.0/24 -public-ip=192.0.2.7
-  vxtap lease reserve 10.5.3.0/24,fd00:5:0:3::/64 -public-ip=192.0.2.7
 
 A flanneld that takes a reservation gives it a lease of 24 hours, against its own
 documentation; vxtap leaves it without an end.

@@ -150,3 +150,21 @@ func TestPublicIPv6(t *testing.T) {
 		return nil
 	})
 }
+
+// The rules of both families are set, and what is excluded is of its family.
+func TestMasquerade(t *testing.T) {
+	b := bed.Up(t, lab.Options{Hosts: 1, IPv6Underlay: underlay6, IPv6Network: network6, Args: []string{"-ip-masq", "-masq-exclude=198.51.100.0/24,2001:db8:100::/48"}})
+	h1 := b.Node("h1")
+	v4, v6 := bed.Run(t, h1, "iptables-save"), bed.Run(t, h1, "ip6tables-save")
+	for _, tt := range []struct{ rules, want, not string }{
+		{v4, "-A FLANNEL-POSTRTG -s 172.30.0.0/16", "fd00:30"},
+		{v4, "-d 198.51.100.0/24", "2001:db8"},
+		{v6, "-A FLANNEL-POSTRTG -s fd00:30::/48", "172.30"},
+		{v6, "-d 2001:db8:100::/48", "198.51.100"},
+		{v6, "-A FLANNEL-FWD -s fd00:30::/48", "172.30"},
+	} {
+		if !strings.Contains(tt.rules, tt.want) || strings.Contains(tt.rules, tt.not) {
+			t.Errorf("got\n%s\nwant %q and not %q", tt.rules, tt.want, tt.not)
+		}
+	}
+}
