@@ -2,6 +2,11 @@
 
 package lease
 
+import (
+	"context"
+	"fmt"
+)
+
 // stands reports whether e is l, with no other owner than l says: the key that
 // this host made, never deleted since, with its MAC and the address that it had.
 // Whoever took the subnet over has written another address or MAC, and a key that
@@ -11,4 +16,25 @@ package lease
 func (l Lease) stands(e *entry) bool {
 	return l.Key != "" && e.fault == "" && e.Key == l.Key && e.Created == l.Created && l.Created != 0 &&
 		e.Attrs.BackendType == backendVXLAN && e.Attrs.MAC == l.Attrs.MAC && e.Attrs.PublicIP == l.Attrs.PublicIP
+}
+
+// Former returns the lease that this host had under another address, as it knows
+// it itself, if it still stands: it goes before the one that somebody had under
+// the present address (own, if held). It is what Acquire takes up with before as
+// its Request.Before, unless own is a reservation. It waits for the store as
+// Config does.
+func (r *Registry) Former(ctx context.Context, before, own Lease, held bool) (Lease, bool, error) {
+	if held && own.Reserved() {
+		return own, held, nil
+	}
+	entries, err := r.entries(ctx)
+	if err != nil {
+		return Lease{}, false, fmt.Errorf("look for the former lease: %w", err)
+	}
+	for _, e := range entries {
+		if before.stands(e) {
+			return e.Lease, true, nil
+		}
+	}
+	return own, held, nil
 }

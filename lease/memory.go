@@ -19,9 +19,12 @@ type Memory struct {
 	Prefix      string    // of the network in the store, with a slash behind
 	At          time.Time // when all of it was true
 	Config      Config
-	ConfigValue []byte   // JSON that Config was read from; belongs to the Memory
-	Own         Lease    // of this host; Expires as known at At, zero for a reservation
-	All         Snapshot // Rejected is empty when it was written, and not when the file was tampered with
+	ConfigValue []byte // JSON that Config was read from; belongs to the Memory
+	Own         Lease  // of this host; Expires as known at At, zero for a reservation
+	// Host is what the writer calls the machine that it runs on, whatever its
+	// address; "": it cannot tell. FormerMemory compares it.
+	Host string
+	All  Snapshot // Rejected is empty when it was written, and not when the file was tampered with
 }
 
 // ErrStale is matched by what Registry.CheckMemory returns for a Memory that is
@@ -82,6 +85,7 @@ type (
 	wireMemory struct {
 		Format   int             `json:"format"`
 		Prefix   string          `json:"prefix"`
+		Host     string          `json:"host,omitempty"`
 		At       time.Time       `json:"at"`
 		Expires  *time.Time      `json:"expires"` // of own; null: never
 		Config   json.RawMessage `json:"config"`
@@ -100,7 +104,7 @@ type (
 
 // encode returns the contents of the file.
 func (m Memory) encode() ([]byte, error) {
-	w := wireMemory{Format: memoryFormat, Prefix: m.Prefix, At: m.At.UTC(), Config: m.ConfigValue, Revision: m.All.Revision}
+	w := wireMemory{Format: memoryFormat, Prefix: m.Prefix, Host: m.Host, At: m.At.UTC(), Config: m.ConfigValue, Revision: m.All.Revision}
 	if !m.Own.Expires.IsZero() {
 		end := m.Own.Expires.UTC()
 		w.Expires = &end
@@ -152,7 +156,7 @@ func ParseMemory(b []byte) (Memory, error) {
 }
 
 func (w wireMemory) memory() (Memory, error) {
-	m := Memory{Prefix: w.Prefix, At: w.At, ConfigValue: w.Config}
+	m := Memory{Prefix: w.Prefix, Host: w.Host, At: w.At, ConfigValue: w.Config}
 	if w.At.IsZero() || w.At.Year() > 9000 {
 		return Memory{}, errors.New("it does not say when it was true")
 	}

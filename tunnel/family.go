@@ -16,7 +16,7 @@ type family struct {
 	carries ether.Type // what the overlay carries
 	other   ether.Type // the other version, for which other is the reason
 	foreign Reason
-	scoped  bool // its addresses have scopes
+	scoped  bool // it is IPv6, whose addresses have scopes
 	minMTU  int
 }
 
@@ -30,12 +30,10 @@ func familyOf(subnet netip.Prefix) family {
 	return family{carries: ether.TypeIPv4, other: ether.TypeIPv6, foreign: IPv6, minMTU: 68}
 }
 
-// refuses returns why a frame of type t is not carried, or keep.
+// refuses returns why a frame of type t, which is not what the overlay carries,
+// is not carried.
 func (f *family) refuses(t ether.Type) Reason {
-	switch t {
-	case f.carries:
-		return keep
-	case f.other:
+	if t == f.other {
 		return f.foreign
 	}
 	return NotIP
@@ -48,16 +46,14 @@ func (f *family) ours(peers []Peer) []Peer {
 	return slices.DeleteFunc(slices.Clone(peers), func(p Peer) bool { return !is(p.Subnet.Addr()) || !is(p.VTEP) })
 }
 
-// scope returns why a packet between these addresses stays on its link, or
+// scope returns why an IPv6 packet between these addresses stays on its link, or
 // keep. A router forwards nothing to or from a link-local address (RFC 4291,
 // section 2.5.6), and nothing that comes out of the tunnel may speak to the
 // host as a neighbour on its link would: that is how router advertisements and
 // redirects come (RFC 4861). Nothing is lost by it, for there is no neighbour to
 // be found: the gateway's entry is permanent.
-func (f *family) scope(src, dst netip.Addr) Reason {
+func scope(src, dst netip.Addr) Reason {
 	switch {
-	case !f.scoped:
-		return keep
 	case dst.IsMulticast():
 		return Broadcast
 	case dst.IsLinkLocalUnicast() || src.IsLinkLocalUnicast():

@@ -97,7 +97,7 @@ func (l *inLoop) adapt() {
 // it in the batch came from.
 func (l *inLoop) datagram(d *Datagram, again bool) {
 	if !again {
-		l.known = l.table.vteps[d.From]
+		l.known = l.table.isVTEP(d.From)
 	}
 	if !gso.IsBatch(d.Data, d.GSOSize) {
 		l.take(d, d.Data, d.GSOSize)
@@ -132,8 +132,10 @@ func (l *inLoop) accept(d *Datagram, b []byte, gsoSize int) Reason {
 	if r := l.checkFrame(v); r != keep {
 		return r
 	}
-	if r := l.family.scope(v.Src(), v.Dst()); r != keep {
-		return r
+	if l.family.scoped {
+		if r := scope(v.Src(), v.Dst()); r != keep {
+			return r
+		}
 	}
 	src := l.table.lookup(v.Src())
 	if (src == nil || src.VTEP != d.From) && l.Checks.InnerSource != Off {
@@ -213,8 +215,10 @@ func (l *inLoop) checkFrame(v *packet.View) Reason {
 		return BadSourceMAC
 	case v.Tagged:
 		return VLANTagged
+	case v.EtherType != l.family.carries:
+		return l.family.refuses(v.EtherType)
 	}
-	return l.family.refuses(v.EtherType)
+	return keep
 }
 
 // decapECN combines the outer ECN field with the inner one (RFC 6040, figure

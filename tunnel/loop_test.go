@@ -370,7 +370,7 @@ func TestInSuperFrameForASmallerBridge(t *testing.T) {
 	super := encapsulated(tcpFrame(ownMAC, peerTwo.MAC, "10.5.2.9", "10.5.1.5", 10*mss, 0, true))
 	for _, takes := range []Offloads{{Csum: true, TCP4: true}, {}} {
 		p, u := &fakePort{takes: takes}, &fakeUnderlay{datagrams: []Datagram{{Data: slices.Clone(super), From: peerTwo.VTEP}}}
-		stats := run(t, p, u, func(c *Config) { c.BridgeMTU = testMTU - 20 })
+		stats := run(t, p, u, func(c *Config) { c.BridgeLess = 20 })
 		if stats.In.Delivered != 1 || len(p.written) == 0 {
 			t.Fatalf("delivered %d in %d writes: drops %v", stats.In.Delivered, len(p.written), drops(stats.In))
 		}

@@ -16,7 +16,7 @@ type mtus struct {
 	// cut is what segments of a TCP super-frame are taken to have been that comes
 	// from a peer whole, so that nobody knows: the kernel cuts it anew, and what is
 	// larger than the containers' bridge takes is lost there, with nobody told who
-	// could do better. No more than out, and Config.BridgeMTU.
+	// could do better. It is out less Config.BridgeLess.
 	cut int
 }
 
@@ -28,10 +28,7 @@ func (s *Switch) SetMTU(mtu int) error {
 	if mtu < s.family.minMTU || mtu > 65535 {
 		return fmt.Errorf("MTU %d is not between %d and 65535", mtu, s.family.minMTU)
 	}
-	now := mtus{out: mtu, in: mtu, cut: mtu}
-	if s.BridgeMTU > 0 {
-		now.cut = min(now.cut, s.BridgeMTU)
-	}
+	now := mtus{out: mtu, in: mtu, cut: mtu - s.BridgeLess}
 	if before := s.mtu.Load(); before != nil {
 		now.in = max(now.in, before.in)
 	}

@@ -153,8 +153,10 @@ func (l *outLoop) route(b []byte, h virtio.Header) Reason {
 		return r
 	}
 	dst := v.Dst()
-	if r := l.family.scope(v.Src(), dst); r != keep {
-		return r
+	if l.family.scoped {
+		if r := scope(v.Src(), dst); r != keep {
+			return r
+		}
 	}
 	p := l.table.lookup(dst)
 	switch {

@@ -3,8 +3,8 @@
 package tunnel
 
 import (
-	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/gaissmai/bart"
 )
@@ -48,10 +48,10 @@ func (t *table) index(old *table) {
 		return
 	}
 	t.routes = new(bart.Fast[*peer])
-	t.vteps = make(map[netip.Addr]bool, len(t.peers))
+	t.vteps = new(bart.Lite)
 	for _, p := range t.peers {
 		t.routes.Insert(p.Subnet, p)
-		t.vteps[p.VTEP] = true
+		t.vteps.Insert(single(p.VTEP))
 	}
 }
 
@@ -106,28 +106,24 @@ func peerChanges(old, now []*peer) (gone, come []*peer, ok bool) {
 }
 
 // vtepsFrom returns the addresses of peers, made of those before.
-func vtepsFrom(old map[netip.Addr]bool, peers, gone, come []*peer) map[netip.Addr]bool {
-	same := len(gone) == len(come)
-	for i := 0; same && i < len(gone); i++ {
-		same = gone[i].VTEP == come[i].VTEP
-	}
-	if same {
-		return old
-	}
-	vteps := maps.Clone(old)
-	for _, p := range gone {
-		delete(vteps, p.VTEP)
-	}
-	// Two peers may share an address.
-	for _, p := range peers {
-		for _, q := range gone {
-			if p.VTEP == q.VTEP {
-				vteps[p.VTEP] = true
-			}
+func vtepsFrom(old *bart.Lite, peers, gone, come []*peer) *bart.Lite {
+	vteps := old
+	for i, p := range gone {
+		if i < len(come) && come[i].VTEP == p.VTEP {
+			continue // it is another peer of that address, or the same
+		}
+		// Two peers may share an address.
+		if !slices.ContainsFunc(peers, func(q *peer) bool { return q.VTEP == p.VTEP }) {
+			vteps = vteps.DeletePersist(single(p.VTEP))
 		}
 	}
 	for _, p := range come {
-		vteps[p.VTEP] = true
+		if !vteps.Contains(p.VTEP) {
+			vteps = vteps.InsertPersist(single(p.VTEP))
+		}
 	}
 	return vteps
 }
+
+// single is the prefix that has a and nothing else.
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

@@ -16,8 +16,8 @@ import (
 // peers publishes a new one, and the loops take it up with their next batch.
 type table struct {
 	routes *bart.Fast[*peer] // by overlay subnet, longest prefix first
-	vteps  map[netip.Addr]bool
-	peers  []*peer // in the order they were given
+	vteps  *bart.Lite        // addresses of peers
+	peers  []*peer           // in the order they were given
 
 	stations stations // with Config.PeerMACs
 	// told is false before the first SetPeers: that nobody is a peer is no
@@ -96,6 +96,11 @@ func (t *table) lookup(a netip.Addr) *peer {
 	}
 	p, _ := t.routes.Lookup(a)
 	return p
+}
+
+// isVTEP reports whether a is the address of a peer.
+func (t *table) isVTEP(a netip.Addr) bool {
+	return t.vteps != nil && a.Zone() == "" && t.vteps.Contains(a)
 }
 
 // stats lists the peers with their traffic.

@@ -19,14 +19,16 @@ import (
 )
 
 const cleanupHelp = `vxtap cleanup removes what outlives the daemon on this host, and says what it
-removed: the rules for masquerading and forwarding, the blackhole route, and
-sockets of daemons that died. It refuses to while a daemon runs.
+removed: the rules for masquerading and forwarding, the blackhole route, direct
+routes to peers, and sockets of daemons that died. It refuses to while a daemon runs.
 
   vxtap cleanup
   vxtap cleanup -flanneld
 
 The rules have flannel's names: those that a flanneld left go as well. The lease
-in etcd and the subnet file stay, so that the host can get its subnet back.
+in etcd, the subnet file, and in /var/lib/vxtap (-state-dir) what the host last
+knew stay, so that it can get its subnet and its MAC back: who wants none of it
+releases the lease (vxtap lease release) and removes the directory by hand.
 `
 
 func cleanupFlags() []cli.Flag {
@@ -75,6 +77,7 @@ func cleanupCommand(c *cli.Context, env []string) error {
 		theirs = subnet.Subnet
 	}
 	note(host.RemoveBlackholes(theirs))
+	note(host.RemoveDirectRoutes(netip.Prefix{}))
 	note(removeSockets(value("run-dir")))
 	if err := errors.Join(errs...); err != nil {
 		return err

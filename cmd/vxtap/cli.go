@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
@@ -72,7 +73,11 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "vxtap: %s\n", oneLine(err.Error()))
+	if last, ok := errors.AsType[lastWords](err); ok {
+		last.log.Error("vxtap ends", "error", oneLine(err.Error()))
+	} else {
+		fmt.Fprintf(stderr, "vxtap: %s\n", oneLine(err.Error()))
+	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
@@ -151,12 +156,29 @@ func daemonCommand(c *cli.Context, env []string) error {
 	}
 	s, err := readSettings(c, env)
 	if err != nil {
-		return usageError{err}
+		return s.lastWords(c, usageError{err})
 	}
 	// The log may go to a pipe whose reader ends before we do. Lines are lost
 	// then; the tunnel must not be.
 	signal.Ignore(syscall.SIGPIPE)
-	return runDaemon(c.Context, s, newLogger(c.App.ErrWriter, s))
+	return s.lastWords(c, runDaemon(c.Context, s, newLogger(c.App.ErrWriter, s)))
+}
+
+// lastWords is what a daemon ends with whose log is JSON: whoever reads that
+// reads all of it.
+type lastWords struct {
+	error
+	log *slog.Logger
+}
+
+func (e lastWords) Unwrap() error { return e.error }
+
+// lastWords returns err in the form that the log has.
+func (s settings) lastWords(c *cli.Context, err error) error {
+	if err == nil || !s.logJSON {
+		return err
+	}
+	return lastWords{err, newLogger(c.App.ErrWriter, s)}
 }
 
 // noArguments refuses what is left over after the flags: a word that is no

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -224,4 +225,23 @@ func parse(t *testing.T, args, env []string) (settings, error) {
 	}
 	err := app.RunContext(context.Background(), slices.Concat([]string{"vxtap"}, args))
 	return s, err
+}
+
+// Whoever reads a log of JSON gets the last line in it too.
+func TestLastWordsHaveTheFormOfTheLog(t *testing.T) {
+	status, _, stderr := runVxtap(t, nil, "-log-format=json", "-queues=0")
+	wantLastWords(t, stderr, "-queues")
+	if status != exitUsage {
+		t.Errorf("got status %d, want %d", status, exitUsage)
+	}
+}
+
+// wantLastWords checks that the last line of printed is an error in JSON.
+func wantLastWords(t *testing.T, printed, say string) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(printed), "\n")
+	var last struct{ Level, Msg, Error string }
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || last.Level != "ERROR" || !strings.Contains(last.Error, say) {
+		t.Errorf("got %q, %v, want an error in JSON that says %q", printed, err, say)
+	}
 }

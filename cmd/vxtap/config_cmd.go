@@ -18,7 +18,7 @@ import (
 )
 
 const configHelp = `vxtap config looks after the network config, PREFIX/config in etcd, which all hosts
-of the network read when they start.
+of the network read when they start, and vxtap follows while it runs.
 
   vxtap config check FILE    say what FILE means, and what is wrong with it
   vxtap config get           show the config in etcd
@@ -52,7 +52,8 @@ nothing is written.
   vxtap config put -dry-run net.json
   vxtap config put net.json
 
-Hosts that run go on with the config that they started with.
+Hosts of vxtap that run follow at once in what can change under traffic: MTU, DirectRouting,
+EnableNFTables. The rest, and all of it on hosts of flanneld, takes a restart.
 `
 
 // maxConfigFile is a hundred times what all fields take.

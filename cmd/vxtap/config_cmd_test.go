@@ -117,7 +117,7 @@ func TestConfigPut(t *testing.T) {
 	n.lease(1)
 	n.put("subnets/10.5.77.0-24", leasetest.Value(t, 2))
 	n.run("config put "+writeConfig(t, `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "MTU": 1400, "VNI": 7}}`)+" -dry-run", exitOK,
-		"Backend.VNI  1", "do not reach each other", "Backend.MTU  the outside interface's  1400", "None of it changes a host that runs", "All keep their subnets: 2 hosts.")
+		"Backend.VNI  1", "do not reach each other", "Backend.MTU  the outside interface's  1400", "hosts of vxtap follow at once; flanneld when restarted", "What vxtap follows at once interrupts nothing", "All keep their subnets: 2 hosts.")
 	n.run("config put -dry-run "+writeConfig(t, `{"Network": "10.5.0.0/16", "SubnetMin": "10.5.70.0", "SubnetMax": "10.5.70.0", "Backend": {"Type": "vxlan"}}`), exitOK,
 		"2 of 2 hosts must take another subnet", "10.5.1.0/24              192.168.0.1  it is not between SubnetMin 10.5.70.0 and SubnetMax 10.5.70.0", "10.5.77.0/24 (reserved)  192.168.0.2",
 		"There is room for 1 host only, and 2 have a lease")

@@ -130,7 +130,7 @@ func (p *printer) changes(before lease.StoredConfig, after lease.Config) {
 	for _, x := range changes {
 		t.AppendRow(table.Row{x.Name, orNone(x.From), orNone(x.To), x.Effect})
 	}
-	p.linef("%s\nNone of it changes a host that runs: flanneld and vxtap read the config when they start, and vxtap when its lease is lost.", t.Render())
+	p.linef("%s\nWhat vxtap follows at once interrupts nothing. All else it takes up when it is restarted, and before that says so in vxtap status; or when its lease is lost. flanneld reads the config when it starts.", t.Render())
 }
 
 func orNone(s string) string {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"runtime"
 	"strings"
@@ -42,10 +41,15 @@ type daemon struct {
 	settings
 	log      *slog.Logger
 	started  time.Time
-	uplink   host.Uplink
-	vtep     netip.Addr // the address in our lease
+	home     atomic.Pointer[home]
 	registry *lease.Registry
+	redial   func()      // gives connections to etcd up that cannot be alive
 	before   lease.Lease // what this host had when it last ran, as far as is known; else the zero Lease
+	// formerPath is the file about it, if that was under another address. Who
+	// remembers removes it.
+	formerPath string
+
+	certificateEnds func() time.Time // of the client certificate for etcd, zero for none; may be nil
 
 	phase atomic.Value // phase
 	// deletions bounds how often the TAP is made anew for somebody who keeps
@@ -97,12 +101,9 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	d := &daemon{settings: s, log: log, started: time.Now(), uplink: uplink, vtep: s.publicIP,
-		deletions: rate.NewLimiter(rate.Every(10*time.Second), 5)}
+	d := &daemon{settings: s, log: log, started: time.Now(), deletions: rate.NewLimiter(rate.Every(10*time.Second), 5)}
 	d.phase.Store(phaseWaiting)
-	if !d.vtep.IsValid() {
-		d.vtep = uplink.Addr
-	}
+	d.home.Store(s.homeAt(uplink))
 	d.announce()
 
 	// Before anything waits: a port that is taken should be known at once, and
@@ -118,7 +119,9 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 		}
 		return err
 	}
+	d.certificateEnds = store.CertificateEnds
 	d.registry = lease.New(store, lease.Options{TTL: s.leaseTTL, RenewMargin: s.renewMargin, Log: log})
+	d.redial = store.Redial
 	return errors.Join(d.serve(ctx, health), store.Close())
 }
 
@@ -136,16 +139,17 @@ func makeRoomForLoops(loops int) {
 // announce is the first line of the log, and what else the operator should
 // know before anything happens.
 func (d *daemon) announce() {
-	d.log.Info("vxtap starts", "version", version(), "interface", d.uplink.Name, "address", d.uplink.Addr,
-		"vtep", d.vtep, "mtu", d.uplink.MTU, "endpoints", d.etcd.Endpoints, "prefix", d.etcd.Prefix)
+	at := d.at()
+	d.log.Info("vxtap starts", "version", version(), "interface", at.uplink.Name, "address", at.uplink.Addr,
+		"vtep", at.vtep, "mtu", at.uplink.MTU, "endpoints", d.etcd.Endpoints, "prefix", d.etcd.Prefix)
 	if len(d.idle) > 0 {
 		d.log.Warn("flags without effect so far", "flags", strings.Join(d.idle, ", "))
 	}
 	for _, reason := range d.lacks {
 		d.log.Warn("flag without its whole effect", "reason", reason)
 	}
-	if isLoopback(d.uplink) {
-		d.log.Warn("the outside interface is the loopback: no other host is reached by it, nor reaches this one", "interface", d.uplink.Name)
+	if isLoopback(at.uplink) {
+		d.log.Warn("the outside interface is the loopback: no other host is reached by it, nor reaches this one", "interface", at.uplink.Name)
 	}
 }
 
@@ -218,7 +222,7 @@ func (d *daemon) runSegment(ctx context.Context, at place) error {
 	closed := s.close()
 	if errors.Is(err, tap.ErrDeleted) && d.deletions.Wait(ctx) == nil {
 		d.log.Warn("somebody deleted the device, starting afresh", "device", s.device)
-		err = &movedError{place{config: at.config, known: s.knows()}}
+		err = &movedError{place{config: *s.current(), known: s.knows()}}
 	}
 	if _, moved := errors.AsType[*movedError](err); moved {
 		if closed != nil {

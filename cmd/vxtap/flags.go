@@ -59,6 +59,7 @@ func tunnelFlags() []cli.Flag {
 		textFlag("offload", "auto", "`WHAT` of the kernel's offers to use: auto is all, off moves every frame singly; or names separated by commas, those to use or, each with a minus sign, those not to use: "+strings.Join(offloadNames[:], ", ")+" (ours)"),
 		textFlag("queues", "auto", "`NUMBER` of TAP queues and receiving sockets, each with a thread; auto is half the cores, at least 2 where there are as many, at most 8 (ours)"),
 		textFlag("tx-path", "auto", "`PATH` of super-frames: udp cuts them for UDP sockets, uplink hands them whole to the host's stack (Linux 6.17), auto takes uplink where the host lets them pass (ours)"),
+		textFlag("route-mode", routeAggregate, "`MODE` of the kernel's routes: aggregate is one for all peers, per-peer a route and a neighbour for each, as flanneld sets them (ours)"),
 		textFlag("source-check", "strict", "`POLICY` for datagrams from an address that no host has leased with: strict drops them, log lets them pass and says so, off does not look (ours)"),
 		textFlag("inner-source-check", "strict", "`POLICY` for frames whose inner source is not in the sender's subnet: strict, log or off (ours)"),
 	}

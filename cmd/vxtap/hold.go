@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -64,7 +65,16 @@ func (s *segment) hold(ctx context.Context) error {
 	}
 	for {
 		own := *s.own.Load()
-		err := s.d.registry.Keep(ctx, own)
+		if !s.isHere(own) {
+			if err := s.regain(ctx, s.moveLease); err != nil || ctx.Err() != nil {
+				return err
+			}
+			continue
+		}
+		err := s.keep(ctx, own)
+		if err == nil && ctx.Err() == nil {
+			continue
+		}
 		if !errors.Is(err, lease.ErrLost) {
 			return err
 		}
@@ -76,24 +86,46 @@ func (s *segment) hold(ctx context.Context) error {
 		if pause(ctx, lostFor) != nil || again.Wait(ctx) != nil {
 			return nil // ctx ended
 		}
-		if err := s.regain(ctx); err != nil {
+		if err := s.regain(ctx, s.acquireAgain); err != nil {
 			return err
 		}
 	}
 }
 
+// isHere reports whether own says where this host is.
+func (s *segment) isHere(own lease.Lease) bool {
+	return own.Attrs.PublicIP == s.ipv4.vtep() && (s.ipv6 == nil || own.Attrs.PublicIPv6 == s.ipv6.vtep())
+}
+
+// keep keeps the lease until it has to be moved to another address of the host
+// (nil), is lost, or ctx ends (nil).
+func (s *segment) keep(ctx context.Context, own lease.Lease) error {
+	inner, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		select {
+		case <-s.moved:
+			cancel()
+		case <-inner.Done():
+		}
+	})
+	return s.d.registry.Keep(inner, own)
+}
+
 // regainEvery is how long to wait after acquiring the lease again has failed.
 const regainEvery = 10 * time.Second
 
-// regain acquires the lease again until that works, a movedError says that it
-// cannot work here, or ctx ends (nil). Nothing else ends it: what the lease
+// regain acquires the lease again, by acquire, until that works, a movedError
+// says that it cannot work here, or ctx ends (nil). Nothing else ends it: what the lease
 // fails by, a config that somebody is half way through with or a network that
 // is full, passes, and the host's traffic goes on without it for as long as
 // peers send any. Only a first start fails at once.
-func (s *segment) regain(ctx context.Context) error {
+func (s *segment) regain(ctx context.Context, acquire func(context.Context) error) error {
 	say := rate.Sometimes{First: 1, Interval: 30 * time.Second}
 	for {
-		err := s.acquireAgain(ctx)
+		err := acquire(ctx)
 		if _, moved := errors.AsType[*movedError](err); err == nil || moved {
 			return err
 		}
@@ -110,8 +142,10 @@ func (s *segment) regain(ctx context.Context) error {
 	}
 }
 
+// acquireAgain acquires under the config that there is by now: a host that lost
+// its lease has lost its place, and one that was started by what it knew may have.
+// If that differs in what cannot change under traffic, the host starts afresh.
 func (s *segment) acquireAgain(ctx context.Context) error {
-	before := s.own.Load()
 	config, err := s.d.registry.Config(ctx)
 	if err != nil {
 		return err
@@ -120,11 +154,20 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 		s.log.Warn("the network config changed, starting afresh")
 		return &movedError{place{config: config}}
 	}
-	held, _, err := s.d.registry.Own(ctx, s.d.vtep)
+	return s.takeUp(ctx, config)
+}
+
+// moveLease publishes the host's present address in its lease. The host's place
+// stays, and so does the config that it goes by, whatever etcd has.
+func (s *segment) moveLease(ctx context.Context) error { return s.takeUp(ctx, *s.current()) }
+
+func (s *segment) takeUp(ctx context.Context, config lease.Config) error {
+	before := s.own.Load()
+	held, _, err := s.d.registry.Own(ctx, s.d.at().vtep)
 	if err != nil {
 		return err
 	}
-	own, err := s.d.registry.Acquire(ctx, config, s.request(lease.SubnetEnv{Subnet: before.Subnet, IPv6Subnet: before.IPv6Subnet}))
+	own, err := s.d.registry.Acquire(ctx, config, s.request(lease.SubnetEnv{Subnet: before.Subnet, IPv6Subnet: before.IPv6Subnet}, *before))
 	if err != nil {
 		return err
 	}
@@ -138,12 +181,13 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 	}
 	s.own.Store(&own)
 	s.lost.Store(false)
-	s.log.Info("lease acquired again", "subnet", own.Subnet)
+	if own.Attrs.PublicIP != before.Attrs.PublicIP {
+		s.republish()
+	}
+	poke(s.fresh)
+	s.log.Info("lease acquired again", "subnet", own.Subnet, "publicip", own.Attrs.PublicIP)
 	return nil
 }
 
 // fits reports whether the segment can go on under config.
-func (s *segment) fits(config lease.Config) bool {
-	return config.Network == s.config.Network && config.Backend == s.config.Backend &&
-		config.EnableIPv6 == s.config.EnableIPv6 && config.IPv6Network == s.config.IPv6Network
-}
+func (s *segment) fits(config lease.Config) bool { return len(s.config.Fixed(config)) == 0 }

@@ -32,8 +32,8 @@ func holding(t *testing.T, store *leasetest.Store, log *bytes.Buffer) *segment {
 	d := &daemon{
 		log:      slog.New(slog.NewTextHandler(log, nil)),
 		registry: lease.New(store, lease.Options{}),
-		vtep:     netip.MustParseAddr("192.0.2.1"),
 	}
+	d.home.Store(&home{vtep: netip.MustParseAddr("192.0.2.1")})
 	d.phase.Store(phaseReady)
 	config, err := d.registry.Config(t.Context())
 	if err != nil {
@@ -42,7 +42,7 @@ func holding(t *testing.T, store *leasetest.Store, log *bytes.Buffer) *segment {
 	s := &segment{d: d, log: d.log, config: config}
 	s.ipv4 = s.addSide(ipv4, "flannel.1")
 	s.ipv4.mac = ether.MAC{0x02, 0, 0, 0, 0, 1}
-	own, err := d.registry.Acquire(t.Context(), config, lease.Request{PublicIP: d.vtep, MAC: s.ipv4.mac})
+	own, err := d.registry.Acquire(t.Context(), config, lease.Request{PublicIP: d.at().vtep, MAC: s.ipv4.mac})
 	if err != nil {
 		t.Fatal(err)
 	}

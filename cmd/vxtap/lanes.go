@@ -37,10 +37,11 @@ func (s *side) openUnderlay(context.Context) error {
 
 // local is the address that datagrams leave from, and the port of both ends.
 func (s *side) local() netip.AddrPort {
+	up := s.d.at().uplink
 	if s.family == ipv6 {
-		return netip.AddrPortFrom(s.d.uplink.Local6(), s.config.Backend.Port)
+		return netip.AddrPortFrom(up.Local6(), s.config.Backend.Port)
 	}
-	return netip.AddrPortFrom(s.d.uplink.Addr, s.config.Backend.Port)
+	return netip.AddrPortFrom(up.Addr, s.config.Backend.Port)
 }
 
 // queues is how many there are to be. The back end without offloads has one.
@@ -73,7 +74,7 @@ func (s *side) openUplink(context.Context) error {
 	dev, err := uplink.Open(uplink.Config{
 		Name:  uplinkName(s.config.Backend.VNI),
 		Local: s.local(),
-		MTU:   s.mtu,
+		MTU:   int(s.mtu.Load()),
 		Must:  s.d.txPath == txUplink,
 		Ports: s.underlay.SourcePorts(),
 		Log:   s.log,
@@ -115,6 +116,7 @@ func (s *side) lanes() ([]tunnel.Lane, error) {
 			return nil, err
 		}
 		lanes[i].Waiter = p
+		s.waiters = append(s.waiters, p)
 		s.closers = append(s.closers, p.Close)
 	}
 	return lanes, nil

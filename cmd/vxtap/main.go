@@ -10,7 +10,7 @@
 // Exit status: 0 after SIGTERM, SIGINT or SIGHUP, 2 when the command line or the
 // environment is wrong, 1 for everything else. An error is one line on
 // standard error that says what is wrong and what to do; so is each line of
-// the log.
+// the log, and in the form that the log has if that is JSON.
 //
 // The parts, in reading order:
 //
@@ -20,6 +20,8 @@
 //	daemon.go    the daemon, in the order in which things happen
 //	segment.go   what stands while the lease does: TAP, sockets, switch, route
 //	hold.go      keeping the lease, and getting it back
+//	live.go      what changes under traffic: followconfig.go, the network config;
+//	             followhome.go, the address of the host
 //	rules.go     masquerading and forward rules, set and kept
 //	peers.go     where a lease becomes a peer
 //	report.go    what the log says of other hosts' leases

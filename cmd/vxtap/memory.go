@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -28,8 +29,10 @@ type memory struct {
 	fresh     chan struct{}                  // tells remember that told has changed
 }
 
-func (d *daemon) memoryPath() string {
-	return filepath.Join(d.stateDir, d.registry.MemoryName(d.vtep))
+func (d *daemon) memoryPath() string { return d.memoryPathOf(d.at().vtep) }
+
+func (d *daemon) memoryPathOf(publicIP netip.Addr) string {
+	return filepath.Join(d.stateDir, d.registry.MemoryName(publicIP))
 }
 
 // recall reads what was last known; nil if there is nothing to forward by. The
@@ -40,10 +43,11 @@ func (d *daemon) recall() *lease.Memory {
 	}
 	m, err := lease.ReadMemory(d.memoryPath())
 	if errors.Is(err, fs.ErrNotExist) {
+		d.recallFormer()
 		return nil
 	}
 	if err == nil {
-		err = d.registry.CheckMemory(m, d.vtep)
+		err = d.registry.CheckMemory(m, d.at().vtep)
 		if err == nil || errors.Is(err, lease.ErrStale) {
 			d.before = m.Own
 		}
@@ -159,7 +163,7 @@ func (s *segment) confirm(ctx context.Context) error {
 	if s.known == nil {
 		return nil
 	}
-	if err := s.regain(ctx); err != nil {
+	if err := s.regain(ctx, s.acquireAgain); err != nil {
 		s.lost.Store(true) // and remember it so
 		return err
 	}

@@ -31,7 +31,7 @@ func knowing(t *testing.T, store *leasetest.Store, log *bytes.Buffer, config str
 			t.Fatal(err)
 		}
 		// A random one would now and then be a peer's.
-		own, err := s.d.registry.Acquire(t.Context(), at.config, lease.Request{PublicIP: s.d.vtep, MAC: s.ipv4.mac, Previous: netip.MustParsePrefix("10.5.72.0/24")})
+		own, err := s.d.registry.Acquire(t.Context(), at.config, lease.Request{PublicIP: s.d.at().vtep, MAC: s.ipv4.mac, Previous: netip.MustParsePrefix("10.5.72.0/24")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +70,8 @@ func onDisk(t *testing.T, s *segment) *daemon {
 	if w := (&rememberer{segment: s, path: s.d.memoryPath()}); !w.write() || w.failed {
 		t.Fatal("nothing was written")
 	}
-	d := &daemon{settings: s.d.settings, log: s.d.log, registry: s.d.registry, vtep: s.d.vtep}
+	d := &daemon{settings: s.d.settings, log: s.d.log, registry: s.d.registry}
+	d.home.Store(s.d.home.Load())
 	d.phase.Store(phaseWaiting)
 	return d
 }
@@ -131,7 +132,7 @@ func beginCases() []beginCase {
 			harm: func(t *testing.T, d *daemon, store *leasetest.Store) {
 				store.Disconnect()
 				theirs := d.memoryPath()
-				d.vtep = netip.MustParseAddr("192.0.2.9")
+				d.home.Store(&home{vtep: netip.MustParseAddr("192.0.2.9")})
 				if err := os.Rename(theirs, d.memoryPath()); err != nil {
 					t.Fatal(err)
 				}
@@ -185,7 +186,7 @@ func TestBegin(t *testing.T) {
 				if tt.err == nil && got.at.config.Network.String() != "10.5.0.0/16" {
 					t.Errorf("got config %+v", got.at.config)
 				}
-				if tt.known && (len(got.at.known.All.Leases) != 2 || got.at.known.Own.Attrs.PublicIP != d.vtep) {
+				if tt.known && (len(got.at.known.All.Leases) != 2 || got.at.known.Own.Attrs.PublicIP != d.at().vtep) {
 					t.Errorf("got %+v, want the two hosts", got.at.known)
 				}
 				if d.before.Attrs.MAC.IsZero() == tt.before || d.before.Subnet.IsValid() != tt.before {

@@ -27,6 +27,7 @@ const (
 	metricPeers           = "vxtap_peers"
 	metricRejectedKeys    = "vxtap_rejected_keys"
 	metricLeaseExpiry     = "vxtap_lease_expiry_seconds"
+	metricCertExpiry      = "vxtap_etcd_certificate_expiry_seconds"
 	metricEtcdConnected   = "vxtap_etcd_connected"
 	metricReady           = "vxtap_ready"
 	metricSocketOverflows = "vxtap_socket_overflows_total"
@@ -82,6 +83,7 @@ func newStatusCollector(status func(time.Time) Status) *statusCollector {
 	both(metricPeers, "Hosts that frames can go to.")
 	add(metricRejectedKeys, "Leases in etcd that were left out.")
 	add(metricLeaseExpiry, "Seconds until this host's lease ends unless it is renewed.")
+	add(metricCertExpiry, "Seconds until the client certificate for etcd ends; negative after that.")
 	add(metricEtcdConnected, "Whether etcd answered last time.")
 	add(metricReady, "Whether frames are being forwarded and the lease is held.")
 	both(metricSocketOverflows, "Receives that found the socket's buffer full. A run of datagrams that the kernel joined, or a super-frame, is one.")
@@ -89,7 +91,7 @@ func newStatusCollector(status func(time.Time) Status) *statusCollector {
 	add(metricWhole, "Super-frames that left whole, through the host's own stack.")
 	add(metricUplink, "Whether super-frames leave whole. 0: they are cut here.")
 	add(metricCutPeers, "Peers to which super-frames are cut although they leave whole to others, or would.")
-	add(metricWarnings, "Settings of the host that keep containers from the overlay; vxtap status names them.")
+	add(metricWarnings, "What keeps containers from the overlay, or waits for somebody to do something; vxtap status names it.")
 	add(metricBuildInfo, "Always 1; the labels tell the build.", "version", "goversion")
 	return c
 }
@@ -116,6 +118,9 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(metricReady, oneIf(s.State == string(phaseReady)))
 	if s.Lease.Expires != nil { // none yet, lost, or a reservation, which never ends
 		gauge(metricLeaseExpiry, s.Lease.Left)
+	}
+	if s.Etcd.CertificateEnds != nil {
+		gauge(metricCertExpiry, s.Etcd.CertificateEnds.Sub(now).Seconds())
 	}
 	if s.Device == "" {
 		return // no switch yet: there is nothing to count

@@ -86,7 +86,7 @@ vxtap_tap_overflows_total 4
 # HELP vxtap_tx_path_uplink Whether super-frames leave whole. 0: they are cut here.
 # TYPE vxtap_tx_path_uplink gauge
 vxtap_tx_path_uplink 1
-# HELP vxtap_warnings Settings of the host that keep containers from the overlay; vxtap status names them.
+# HELP vxtap_warnings What keeps containers from the overlay, or waits for somebody to do something; vxtap status names it.
 # TYPE vxtap_warnings gauge
 vxtap_warnings 1
 `

@@ -30,7 +30,7 @@ func (s *segment) remember(ctx context.Context) {
 	if s.d.stateDir == "" {
 		return
 	}
-	w := &rememberer{segment: s, path: s.d.memoryPath()}
+	w := &rememberer{segment: s}
 	look := time.NewTicker(rememberLook)
 	defer look.Stop()
 	for ctx.Err() == nil {
@@ -50,7 +50,7 @@ func (s *segment) remember(ctx context.Context) {
 // rememberer writes what a segment knows when it has changed.
 type rememberer struct {
 	*segment
-	path   string
+	path   string          // of the file that was written last
 	last   lease.Memory    // that was written, but for its leases
 	from   *lease.Snapshot // what it was made of
 	ended  bool            // last says that the lease has ended
@@ -67,11 +67,15 @@ func (w *rememberer) write() bool {
 	if ended {
 		m.Own.Expires = m.At // from then on, the subnet may be somebody else's
 	}
-	err := m.WriteFile(w.path)
+	m.Host = hostID(w.d.at().uplink.Name)
+	// The lease may have another address than the host by now, for a moment.
+	path := w.d.memoryPathOf(m.Own.Attrs.PublicIP)
+	err := m.WriteFile(path)
 	if err != nil && !w.failed {
 		w.log.Warn("what is known is not remembered: if vxtap starts while etcd is down it will wait", "error", err, "silence", "-state-dir=none")
 	}
 	if w.failed = err != nil; !w.failed {
+		w.retire(path)
 		m.All = lease.Snapshot{}
 		w.last, w.from, w.ended = m, told, ended
 	}
@@ -96,5 +100,5 @@ func (w *rememberer) now() (m lease.Memory, told *lease.Snapshot, ok bool) {
 func (w *rememberer) same(m lease.Memory, told *lease.Snapshot, ended bool) bool {
 	return !w.last.At.IsZero() && told == w.from && ended == w.ended &&
 		(ended || m.Own.Expires.Equal(w.last.Own.Expires)) && m.Own.Subnet == w.last.Own.Subnet &&
-		bytes.Equal(m.ConfigValue, w.last.ConfigValue) && m.At.Sub(w.last.At) < rememberAnew
+		m.Own.Attrs == w.last.Own.Attrs && bytes.Equal(m.ConfigValue, w.last.ConfigValue) && m.At.Sub(w.last.At) < rememberAnew
 }

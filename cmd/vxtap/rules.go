@@ -120,7 +120,7 @@ func (s *side) uplinkName() string {
 // they are tried on.
 func (s *segment) setRules(ctx context.Context) error {
 	var why string
-	s.rulesKind, why = rules.Choose(s.config.EnableNFTables)
+	s.rulesKind, why = rules.Choose(s.current().EnableNFTables)
 	env, err := lease.ReadSubnetEnv(s.d.subnetFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Debug("the subnet file does not say what rules there were before", "error", err)
@@ -129,7 +129,7 @@ func (s *segment) setRules(ctx context.Context) error {
 	if s.ipv6 != nil {
 		s.ipv6.previous = env.IPv6Network
 	}
-	s.randomPorts = s.d.rules.ipMasq && s.d.rules.random && rules.RandomFully(ctx, s.rulesKind)
+	s.randomPorts = s.masqueradesRandomly(ctx, s.rulesKind)
 	for _, one := range s.sides {
 		if err := one.setRules(ctx, why); err != nil {
 			return err
@@ -160,24 +160,29 @@ func (s *side) setRules(ctx context.Context, why string) error {
 	return nil
 }
 
+func (s *segment) masqueradesRandomly(ctx context.Context, k rules.Kind) bool {
+	return s.d.rules.ipMasq && s.d.rules.random && rules.RandomFully(ctx, k)
+}
+
 // watchRules sets again what somebody takes away of the rules, until ctx ends.
 // Changes of nftables, iptables' newer kind included, come by s.rulesNews; the
-// older kind is looked at all so often.
+// older kind is looked at all so often. It is also what changes the kind, when the
+// network config does.
 func (s *segment) watchRules(ctx context.Context) {
 	if !slices.ContainsFunc(s.sides, func(one *side) bool { return one.rulesPlan().Wanted() }) {
 		return
 	}
-	every := lookEvery
-	if s.rulesKind == rules.IPTables && s.d.rules.every > 0 {
-		every = min(every, s.d.rules.every)
-	}
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(s.rulesEvery())
 	defer tick.Stop()
 	watches := make([]*ruleWatch, len(s.sides))
 	for i, one := range s.sides {
 		watches[i] = &ruleWatch{side: one, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
 	}
+	change := &kindChange{segment: s, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
 	for {
+		if change.kind(ctx) {
+			tick.Reset(s.rulesEvery())
+		}
 		for _, w := range watches {
 			w.look(ctx)
 		}
@@ -191,6 +196,14 @@ func (s *segment) watchRules(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// rulesEvery is the time between two looks without a reason.
+func (s *segment) rulesEvery() time.Duration {
+	if s.rulesKind == rules.IPTables && s.d.rules.every > 0 {
+		return min(lookEvery, s.d.rules.every)
+	}
+	return lookEvery
 }
 
 // ruleWatch looks at the rules and remembers what it has said.
@@ -232,7 +245,7 @@ func (w *ruleWatch) lookForDrops(p rules.Plan) {
 	w.dropping.Store(&warnings)
 }
 
-// warnings are those of the host, and of its rules.
+// warnings are those of the host, of its rules, and of its routes.
 func (s *segment) warnings() []string {
 	var all []string
 	for _, one := range s.sides {
@@ -240,6 +253,7 @@ func (s *segment) warnings() []string {
 		if d := one.dropping.Load(); d != nil {
 			all = append(all, *d...)
 		}
+		all = append(all, one.routeWarnings(sysctls)...)
 	}
 	return append([]string{}, all...) // [] in JSON
 }

@@ -24,13 +24,13 @@ import (
 )
 
 // segment is one VNI on this host for as long as its subnet and the network
-// config stay what they are: what its sides have in common. All but own, lost
-// and view is set before run.
+// config stay what they are: what its sides have in common. All but own, lost and
+// view, and what is live, is set before run.
 type segment struct {
 	d      *daemon
 	log    *slog.Logger
-	config lease.Config
-	device string // of IPv4, which there always is: the name of the segment
+	config lease.Config // that it was opened by; see current
+	device string       // of IPv4, which there always is: the name of the segment
 	admin  *adminServer
 
 	ipv4   *side
@@ -43,9 +43,11 @@ type segment struct {
 	made  lease.Lease                     // that was created for this segment; the zero Lease: none
 	view  atomic.Pointer[lease.Selection] // of its Peers only the number is good
 	news  chan struct{}                   // tells report that view has changed
-	first sync.Once                       // publish
+	first sync.Once                       // forwards
+	unset atomic.Int32                    // sides whose peers the kernel has not been told of
 	publisher
 	memory
+	live
 
 	rulesKind   rules.Kind
 	randomPorts bool          // of what is masqueraded
@@ -77,6 +79,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		news:   make(chan struct{}, 1),
 
 		rulesNews: make(chan struct{}, 1),
+		live:      newLive(),
 	}
 	s.ipv4 = s.addSide(ipv4, s.device)
 	s.view.Store(&lease.Selection{})
@@ -108,10 +111,9 @@ func (s *segment) check(context.Context) error {
 	for _, note := range s.config.Notes {
 		s.log.Warn("network config", "reason", note)
 	}
-	if s.config.Backend.DirectRouting {
-		s.log.Warn("network config", "reason", "DirectRouting is not there yet: all peers are reached through the tunnel")
-	}
+	s.warnOfMTU()
 	s.addIPv6()
+	s.unset.Store(int32(len(s.sides)))
 	return nil
 }
 
@@ -123,13 +125,7 @@ func (s *segment) checkAdmin(ctx context.Context) error {
 // check chooses the MTU and looks whether the way is free.
 func (s *side) check(ctx context.Context) error {
 	host.AwaitAddress(ctx, s.local().Addr())
-	b, up := s.config.Backend, s.d.uplink
-	outer := outerMTU(b, up.MTU)
-	if outer > up.MTU {
-		s.log.Warn("configured MTU is more than the interface carries: large packets will be lost",
-			"interface", up.Name, "mtu", up.MTU, "configured", outer)
-	}
-	s.mtu = outer - s.overhead()
+	s.mtu.Store(int32(s.wantedMTU()))
 	for _, a := range []netip.Addr{s.addr(), s.vtep()} {
 		if s.network().Contains(a) {
 			return fmt.Errorf("address %s of this host lies inside the overlay's Network %s, so that the tunnel would carry itself: "+
@@ -149,7 +145,10 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 		s.setMACs(own.Attrs)
 		return nil
 	}
-	own, held, err := s.d.registry.Own(ctx, s.d.vtep)
+	own, held, err := s.d.registry.Own(ctx, s.d.at().vtep)
+	if err == nil && s.d.before.Key != "" && s.d.before.Attrs.PublicIP != s.d.at().vtep {
+		own, held, err = s.d.registry.Former(ctx, s.d.before, own, held)
+	}
 	if err != nil {
 		return err
 	}
@@ -223,7 +222,7 @@ func (s *segment) acquire(ctx context.Context) error {
 	if !previous.IPv6Subnet.IsValid() {
 		previous.IPv6Subnet = s.d.before.IPv6Subnet
 	}
-	own, err := s.d.registry.Acquire(ctx, s.config, s.request(previous))
+	own, err := s.d.registry.Acquire(ctx, s.config, s.request(previous, s.d.before))
 	if err != nil {
 		return err
 	}
@@ -247,17 +246,18 @@ func (s *side) openSwitch(context.Context) error {
 		return err
 	}
 	c := tunnel.Config{
-		VNI:       s.config.Backend.VNI,
-		MAC:       s.mac,
-		RouterMAC: routerMAC(s.mac),
-		Subnet:    s.subnet(),
-		MTU:       s.mtu,
-		BridgeMTU: s.bridgeMTU(),
-		GBP:       s.config.Backend.GBP,
-		Lanes:     lanes,
-		Coalesce:  s.d.offload.coalesce,
-		Checks:    s.d.checks,
-		Log:       s.log,
+		VNI:        s.config.Backend.VNI,
+		MAC:        s.mac,
+		RouterMAC:  routerMAC(s.mac),
+		Subnet:     s.subnet(),
+		MTU:        int(s.mtu.Load()),
+		BridgeLess: int(s.mtu.Load()) - s.bridgeMTU(),
+		PeerMACs:   s.perPeer(),
+		GBP:        s.config.Backend.GBP,
+		Lanes:      lanes,
+		Coalesce:   s.d.offload.coalesce,
+		Checks:     s.d.checks,
+		Log:        s.log,
 	}
 	if s.whole != nil { // a nil *uplink.Device would be a tunnel.Uplink
 		c.Uplink = s.whole
@@ -276,7 +276,12 @@ func routerMAC(device ether.MAC) ether.MAC {
 }
 
 func (s *side) setUpHost(context.Context) error {
-	_, err := host.Apply(s.plan(s.log))
+	if _, err := host.Apply(s.plan(s.log)); err != nil {
+		return err
+	}
+	// The subnet may have been a peer's when the daemon ran last. A route to that
+	// peer would go before the bridge's own.
+	_, err := host.RemoveDirectRoutes(s.subnet())
 	return err
 }
 
@@ -286,10 +291,11 @@ func (s *side) plan(log *slog.Logger) host.Plan {
 	return host.Plan{
 		Device:    s.device,
 		MAC:       s.mac,
-		MTU:       s.mtu,
+		MTU:       int(s.mtu.Load()),
 		Addr:      netip.PrefixFrom(subnet.Addr(), subnet.Addr().BitLen()),
 		Network:   s.network(),
 		RouterMAC: routerMAC(s.mac),
+		PerPeer:   s.perPeer(),
 		Blackhole: s.blackhole(),
 		Log:       log,
 	}
@@ -304,6 +310,10 @@ func (s *side) blackhole() netip.Prefix {
 }
 
 func (s *segment) writeSubnetFile(context.Context) error {
+	return s.subnetEnv().WriteFile(s.d.subnetFile)
+}
+
+func (s *segment) subnetEnv() lease.SubnetEnv {
 	env := lease.SubnetEnv{
 		Network: s.config.Network,
 		Subnet:  s.own.Load().Subnet,
@@ -313,7 +323,7 @@ func (s *segment) writeSubnetFile(context.Context) error {
 	if s.ipv6 != nil {
 		env.IPv6Network, env.IPv6Subnet = s.ipv6.network(), s.ipv6.subnet()
 	}
-	return env.WriteFile(s.d.subnetFile)
+	return env
 }
 
 // run forwards frames, follows the leases and keeps our own until ctx ends or
@@ -327,6 +337,7 @@ func (s *segment) run(ctx context.Context) error {
 		s.publishKnown()
 		return s.d.registry.Watch(ctx, s.hear)
 	})
+	g.Go(func() error { return s.d.registry.WatchConfig(ctx, s.hearConfig) })
 	g.Go(func() error { s.remember(ctx); return nil })
 	g.Go(func() error { return s.hold(ctx) })
 	g.Go(func() error { report(ctx, s.log, s.news, s.view.Load); return nil })
@@ -335,6 +346,7 @@ func (s *segment) run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return s.admin.wait(ctx) })
+	g.Go(func() error { s.followHome(ctx); return nil })
 	g.Go(func() error { s.watchRules(ctx); return nil })
 	return g.Wait()
 }
@@ -348,16 +360,33 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 		return nil
 	})
 	g.Go(func() error { s.watchHost(ctx); return nil })
+	g.Go(func() error { s.watchRoutes(ctx); return nil })
 	if s.whole != nil {
 		g.Go(func() error { return s.whole.Run(ctx) })
 	}
 }
 
+// republish hands the state of all leases to the switch once more: this host's own
+// is another one, or has another address.
+func (s *segment) republish() {
+	s.publishing.Lock()
+	all := s.leases
+	s.publishing.Unlock()
+	if all != nil {
+		s.publish(*all)
+	}
+}
+
 // publish hands a new state of all leases to the switch. From the first one on
-// frames have somewhere to go: the daemon is ready then, and not before.
+// frames have somewhere to go: the daemon is ready then, and not before. Where the
+// kernel knows peers one by one it has to be told first.
 func (s *segment) publish(all lease.Snapshot) {
-	now := s.selector.Select(all, s.config, *s.own.Load())
-	s.give(&now, all)
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	s.leases = &all
+	own := s.ownIn(all)
+	now := s.selector.Select(all, s.config, own)
+	s.give(&now, all, own)
 	for _, one := range s.sides {
 		one.sw.SetPeers(one.peers(now))
 	}
@@ -366,15 +395,29 @@ func (s *segment) publish(all lease.Snapshot) {
 	case s.news <- struct{}{}:
 	default: // report is told already, and will take all there is
 	}
-	s.first.Do(func() {
-		s.d.ready()
-		s.tellOfTakeover()
-		s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.vtep, "mac", s.ipv4.mac,
-			"mtu", s.ipv4.mtu, "peers", len(now.Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
-		if six := s.ipv6; six != nil {
-			six.log.Info("forwarding", "subnet", six.subnet(), "vtep", six.vtep(), "mac", six.mac, "mtu", six.mtu, "peers", len(now.IPv6Peers), "offloads", six.offloadList())
-		}
-	})
+	s.tellRoutes()
+	if !s.perPeer() {
+		s.first.Do(s.forwards)
+	}
+}
+
+// routesAreSet is called once for each side, when the kernel knows its peers.
+func (s *segment) routesAreSet() {
+	if s.unset.Add(-1) == 0 && s.perPeer() {
+		s.first.Do(s.forwards)
+	}
+}
+
+// forwards says that frames have somewhere to go.
+func (s *segment) forwards() {
+	s.d.ready()
+	s.tellOfTakeover()
+	s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.at().vtep, "mac", s.ipv4.mac,
+		"mtu", s.ipv4.mtu.Load(), "peers", len(s.view.Load().Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
+	if six := s.ipv6; six != nil {
+		six.log.Info("forwarding", "subnet", six.subnet(), "vtep", six.vtep(), "mac", six.mac, "mtu", six.mtu.Load(),
+			"peers", len(s.view.Load().IPv6Peers), "offloads", six.offloadList())
+	}
 }
 
 // close undoes what openSegment did, but for the lease and the subnet file.

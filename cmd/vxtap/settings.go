@@ -48,6 +48,7 @@ type settings struct {
 	renewMargin time.Duration
 	onLeaseLost string // lostReacquire or lostExit
 	rules       ruleSettings
+	routeMode   string // routeAggregate or routePerPeer
 	runDir      string
 	stateDir    string         // "": nothing is remembered
 	health      netip.AddrPort // zero: do not serve
@@ -76,6 +77,7 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 		subnetFile:  r.notEmpty("subnet-file"),
 		onLeaseLost: r.choice("on-lease-lost", lostReacquire, lostExit),
 		rules:       r.rules(),
+		routeMode:   r.choice("route-mode", routeAggregate, routePerPeer),
 		publicIP:    r.publicIP(),
 		publicIPv6:  r.publicIPv6(),
 		runDir:      r.notEmpty("run-dir"),

@@ -28,6 +28,7 @@ func TestSettings(t *testing.T) {
 			offload:     allOffloads(),
 			queues:      defaultQueues(runtime.NumCPU()),
 			txPath:      txAuto,
+			routeMode:   routeAggregate,
 			subnetFile:  "/run/flannel/subnet.env",
 			leaseTTL:    24 * time.Hour,
 			renewMargin: time.Hour,
@@ -52,7 +53,7 @@ func TestSettings(t *testing.T) {
 				"-etcd-username=me", "-etcd-password= s3cret ", "-public-ip=192.0.2.7", "-iface=eth0", "-iface=eth1", "-iface-regex=^(a,b)", "-iface-can-reach=192.0.2.1",
 				"-subnet-file=/s", "-subnet-lease-renew-margin=1439", "-lease-ttl=48h", "-on-lease-lost=exit", "-ip-masq", "-masq-exclude=10.0.0.0/8,192.0.2.9", "-masq-exclude=172.16.9.9/12",
 				"-ip-masq-fully-random-disable", "-iptables-forward-rules=false", "-iptables-resync=9", "-ip-blackhole-route", "-run-dir=/r", "-state-dir=/var/lib/s", "-healthz-ip=::1", "-healthz-port=8080",
-				"-offload=off", "-queues=3", "-tx-path=udp", "-source-check=log", "-inner-source-check=off", "-v=10", "-log-format=json",
+				"-offload=off", "-queues=3", "-tx-path=udp", "-route-mode=per-peer", "-source-check=log", "-inner-source-check=off", "-v=10", "-log-format=json",
 			}, nil,
 			settings{
 				etcd: etcd.Config{
@@ -63,7 +64,7 @@ func TestSettings(t *testing.T) {
 					Names: []string{"eth0", "eth1"}, Patterns: []*regexp.Regexp{regexp.MustCompile("^(a,b)")},
 					CanReach: netip.MustParseAddr("192.0.2.1"), PublicIP: netip.MustParseAddr("192.0.2.7"),
 				},
-				publicIP: netip.MustParseAddr("192.0.2.7"), queues: 3, txPath: txUDP, checks: tunnel.Checks{Source: tunnel.Log, InnerSource: tunnel.Off},
+				publicIP: netip.MustParseAddr("192.0.2.7"), queues: 3, txPath: txUDP, routeMode: routePerPeer, checks: tunnel.Checks{Source: tunnel.Log, InnerSource: tunnel.Off},
 				subnetFile: "/s", leaseTTL: 48 * time.Hour, onLeaseLost: lostExit, renewMargin: 1439 * time.Minute, runDir: "/r", stateDir: "/var/lib/s",
 				rules: ruleSettings{
 					ipMasq: true, every: 9 * time.Second, blackhole: true,
@@ -184,7 +185,7 @@ func TestAnnounceSaysWhatIsMissing(t *testing.T) {
 			var b bytes.Buffer
 			d := &daemon{settings: s, log: slog.New(slog.NewTextHandler(&b, nil))}
 			if slices.Contains(tt.want, lo) {
-				d.uplink.Addr = netip.MustParseAddr("127.0.0.1")
+				d.home.Store(s.homeAt(host.Uplink{Addr: netip.MustParseAddr("127.0.0.1")}))
 			}
 			d.announce()
 			for _, line := range []string{idle, lacks, lo} {

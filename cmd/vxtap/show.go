@@ -127,6 +127,9 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	row("interface", "%s, %s, MTU %d inside the tunnel", s.Interface, s.Address, s.MTU)
 	row("etcd", "%s", etcdLine(s.Etcd, now))
 	row("", "%s, prefix %s", strings.Join(s.Etcd.Endpoints, " "), s.Etcd.Prefix)
+	if end := s.Etcd.CertificateEnds; end != nil {
+		row("", "%s", certificateLine(end.Sub(now)))
+	}
 	if s.Etcd.LastError != "" {
 		row("", "last error: %s", s.Etcd.LastError)
 	}
@@ -139,6 +142,7 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	row("offloads", "TAP %s; UDP %s; coalescing %s; queues %d",
 		words(s.Offloads.TAP), words(s.Offloads.UDP), onOff(s.Offloads.Coalesce), s.Queues)
 	showSuperFrames(row, s.TXPath, len(s.Peers))
+	showRoutes(row, s.Routes, len(s.Peers))
 	row("checks", "source %s, inner source %s", s.Checks.Source, s.Checks.InnerSource)
 	row("daemon", "%s, pid %d, up %s", s.Version, s.PID, duration(time.Duration(s.Uptime*float64(time.Second))))
 	fmt.Fprintln(b, t.Render())
@@ -192,17 +196,36 @@ func showSuperFrames(row func(name, format string, args ...any), p TXPathStatus,
 	}
 }
 
+// showRoutes says nothing of what everybody has who asks for nothing.
+func showRoutes(row func(name, format string, args ...any), r RoutesStatus, peers int) {
+	name := "routes"
+	if r.Mode == routePerPeer {
+		row(name, "one for each peer")
+		name = ""
+	}
+	if r.DirectRouting {
+		row(name, "direct to %d of %d peers, without the tunnel", r.DirectPeers, peers)
+	}
+}
+
 func showPeers(b *strings.Builder, peers []PeerStatus) {
 	if len(peers) == 0 {
 		b.WriteString("\nNo peers.\n")
 		return
 	}
 	t := newTable(4, 5, 6, 7)
-	t.AppendHeader(table.Row{"PEER", "VTEP", "MAC", "FRAMES OUT", "BYTES OUT", "FRAMES IN", "BYTES IN"})
+	t.AppendHeader(table.Row{"PEER", "VTEP", "MAC", "FRAMES OUT", "BYTES OUT", "FRAMES IN", "BYTES IN", "WAY"})
 	for _, p := range peers {
-		t.AppendRow(table.Row{p.Subnet, p.VTEP, p.MAC, p.OutFrames, size(p.OutBytes), p.InFrames, size(p.InBytes)})
+		t.AppendRow(table.Row{p.Subnet, p.VTEP, p.MAC, p.OutFrames, size(p.OutBytes), p.InFrames, size(p.InBytes), wayTo(p)})
 	}
 	fmt.Fprintf(b, "\n%s\n", t.Render())
+}
+
+func wayTo(p PeerStatus) string {
+	if p.Direct {
+		return "direct"
+	}
+	return "tunnel"
 }
 
 func showTraffic(b *strings.Builder, out, in DirectionStatus, socketOverflows, tapOverflows uint64) {
@@ -266,6 +289,13 @@ func leaseEnd(l LeaseStatus, now time.Time) string {
 		return "lease expired " + duration(-left) + " ago"
 	}
 	return "lease ends in " + duration(left) + " unless renewed"
+}
+
+func certificateLine(left time.Duration) string {
+	if left < 0 {
+		return "certificate ended " + duration(-left) + " ago"
+	}
+	return "certificate ends in " + duration(left)
 }
 
 func etcdLine(e EtcdStatus, now time.Time) string {

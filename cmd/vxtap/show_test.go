@@ -34,12 +34,14 @@ func busyStatus() Status {
 		Queues:   2,
 		TXPath: TXPathStatus{Configured: "auto", InUse: "uplink", Device: "vxup.1", Frames: 12,
 			CutPeers: 3, Cut: []CutStatus{{VTEP: netip.MustParseAddr("192.0.2.9"), Reason: "the host drops what it should forward"}}},
+		Routes: RoutesStatus{Mode: routePerPeer, DirectRouting: true, DirectPeers: 1},
 		Checks: ChecksStatus{Source: "strict", InnerSource: "log"},
 		Lease:  LeaseStatus{State: leaseHeld, Key: "subnets/10.5.72.0-24", Expires: &expires, Left: 83520, Conflict: "somebody with our address writes our key"},
 		Etcd: EtcdStatus{
 			Connected: true, Endpoints: []string{"http://10.0.0.1:2379", "http://10.0.0.2:2379"}, Prefix: "/coreos.com/network",
 			LastError: "context deadline exceeded", LastContact: &contact,
 		},
+		Config: ConfigStatus{State: configWaiting, Waiting: []WaitingStatus{{Setting: "Backend.VNI", InUse: "1", Stored: "7"}}, Refused: 1},
 		Out: DirectionStatus{
 			Received: 1000, ReceivedBytes: 64_000_000, Delivered: 990, DeliveredBytes: 63_999_000, Dropped: 10,
 			Drops: map[string]uint64{"no-peer": 7, "broadcast": 3}, Flagged: map[string]uint64{},
@@ -54,7 +56,7 @@ func busyStatus() Status {
 				Subnet: netip.MustParsePrefix("10.5.9.0/24"), VTEP: netip.MustParseAddr("192.168.64.4"), MAC: ether.MAC{0x02, 0, 0, 0, 0, 2},
 				OutFrames: 990, OutBytes: 63_999_000, InFrames: 4, InBytes: 900,
 			},
-			{Subnet: netip.MustParsePrefix("10.5.100.0/24"), VTEP: netip.MustParseAddr("192.168.64.105"), MAC: ether.MAC{0x02, 0, 0, 0, 0, 3}},
+			{Subnet: netip.MustParsePrefix("10.5.100.0/24"), VTEP: netip.MustParseAddr("192.168.64.105"), MAC: ether.MAC{0x02, 0, 0, 0, 0, 3}, Direct: true},
 		},
 		Rejected:     []RejectedKey{{Key: "subnets/evil\x1b[2J\nkey", Reason: "not a subnet key"}},
 		OtherBackend: 2,
@@ -77,6 +79,7 @@ func TestShowStatus(t *testing.T) {
 	down.Lease.State, down.Lease.Expires, down.Lease.Left = leaseReserved, nil, 0
 	down.Offloads, down.Queues = OffloadsStatus{}, 1
 	down.TXPath = TXPathStatus{Configured: "auto", InUse: "udp", Reason: "the kernel has no TUN_F_UDP_TUNNEL_GSO", Cut: []CutStatus{}}
+	down.Routes = RoutesStatus{Mode: routeAggregate}
 	starting := down
 	starting.State, starting.Subnet, starting.Lease = string(phaseStarting), netip.Prefix{}, LeaseStatus{}
 	starting.Out, starting.In, starting.SocketOverflows, starting.TAPOverflows = DirectionStatus{}, DirectionStatus{}, 0, 0

@@ -20,14 +20,14 @@ import (
 
 // side is one address family of a segment: a device, and what packets of that
 // family go through. All sides share the segment's lease and its place in etcd.
-// All but dropping is set before run.
+// All but dropping and mtu is set before run.
 type side struct {
 	*segment
 	family family
 	log    *slog.Logger
 	device string
 	mac    ether.MAC
-	mtu    int // of the device
+	mtu    atomic.Int32 // of the device, in bytes
 
 	underlay *underlay.Conn
 	tap      *tap.Device
@@ -36,8 +36,12 @@ type side struct {
 	sw       *tunnel.Switch
 	takeover
 
-	previous netip.Prefix // the network that rules may be left of
+	waiters  []tunnel.Waiter // of the lanes
+	hostNews chan struct{}   // tells watchHost to look at the host
+	tooSmall int             // the MTU that was refused last
+	previous netip.Prefix    // the network that rules may be left of
 	dropping atomic.Pointer[[]string]
+	routes   routesState
 }
 
 // family is an IP version.
@@ -56,7 +60,14 @@ func deviceName6(vni vxlan.VNI) string { return fmt.Sprintf("flannel-v6.%d", vni
 
 // addSide gives s a side more.
 func (s *segment) addSide(f family, device string) *side {
-	one := &side{segment: s, family: f, device: device, log: s.d.log.With("device", device)}
+	one := &side{
+		segment:  s,
+		family:   f,
+		device:   device,
+		log:      s.d.log.With("device", device),
+		hostNews: make(chan struct{}, 1),
+		routes:   newRoutesState(),
+	}
 	s.sides = append(s.sides, one)
 	return one
 }
@@ -88,22 +99,15 @@ const minMTU6 = 1280 + vxlan.OverheadIPv6
 // it can.
 func (d *daemon) withoutIPv6(b lease.Backend) string {
 	const until = "and start vxtap again; until then it has IPv4 alone"
-	switch up := d.uplink; {
-	case !d.vtep6().IsValid() || !up.Addr6.IsValid():
+	at := d.at()
+	switch up := at.uplink; {
+	case !at.vtep6.IsValid() || !up.Addr6.IsValid():
 		return fmt.Sprintf("the network is dual-stack, and the interface %s has no IPv6 address: give it one, or choose another with -iface, %s", up.Name, until)
 	case outerMTU(b, up.MTU) < minMTU6:
 		return fmt.Sprintf("the network is dual-stack, and the MTU %d of the interface %s leaves less than the 1280 bytes that IPv6 needs: give it %d or more, %s",
 			outerMTU(b, up.MTU), up.Name, minMTU6, until)
 	}
 	return ""
-}
-
-// vtep6 is the IPv6 address in our lease; the zero Addr where there is none.
-func (d *daemon) vtep6() netip.Addr {
-	if d.publicIPv6.IsValid() {
-		return d.publicIPv6
-	}
-	return d.uplink.Addr6
 }
 
 // outerMTU is what the underlay's packets may have.
@@ -114,10 +118,19 @@ func outerMTU(b lease.Backend, uplink int) int {
 	return uplink
 }
 
+// minMTU is the least that the device may have: RFC 791 for IPv4, RFC 8200 for
+// IPv6.
+func (s *side) minMTU() int {
+	if s.family == ipv6 {
+		return minMTU6 - vxlan.OverheadIPv6
+	}
+	return minMTU
+}
+
 // request is what the segment asks a lease with. Where it has no IPv6 side, the
 // lease need not have an IPv6 half.
-func (s *segment) request(previous lease.SubnetEnv) lease.Request {
-	q := lease.Request{PublicIP: s.d.vtep, MAC: s.ipv4.mac, Previous: previous.Subnet}
+func (s *segment) request(previous lease.SubnetEnv, before lease.Lease) lease.Request {
+	q := lease.Request{PublicIP: s.ipv4.vtep(), MAC: s.ipv4.mac, Previous: previous.Subnet, Before: before}
 	if s.ipv6 != nil {
 		q.PublicIPv6, q.IPv6MAC, q.PreviousIPv6 = s.ipv6.vtep(), s.ipv6.mac, previous.IPv6Subnet
 	}
@@ -162,9 +175,9 @@ func (s *side) addr() netip.Addr { return s.local().Addr().WithZone("") }
 // vtep is the address in our lease.
 func (s *side) vtep() netip.Addr {
 	if s.family == ipv6 {
-		return s.d.vtep6()
+		return s.d.at().vtep6
 	}
-	return s.d.vtep
+	return s.d.at().vtep
 }
 
 // overhead is what the tunnel takes of the underlay's MTU.
@@ -187,9 +200,9 @@ func (s *side) peers(of lease.Selection) []tunnel.Peer {
 // families, and has one MTU. flannel takes that of IPv4 (F13), so that the
 // larger packets of IPv6 have to be refused, or are cut on their way.
 func (s *segment) bridgeMTU() int {
-	mtu := s.ipv4.mtu
+	mtu := s.ipv4.mtu.Load()
 	if s.ipv6 != nil {
-		mtu = min(mtu, s.ipv6.mtu)
+		mtu = min(mtu, s.ipv6.mtu.Load())
 	}
-	return mtu
+	return int(mtu)
 }

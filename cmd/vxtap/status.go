@@ -23,8 +23,9 @@ type Status struct {
 	Started time.Time `json:"started"`        // by the daemon's clock
 	Uptime  float64   `json:"uptime_seconds"` // since Started
 	State   string    `json:"state"`          // "waiting for etcd and the network config", "setting up", "ready", "lease lost, asking again" or "stopping"
-	// What on the host keeps containers from the overlay although State may be
-	// "ready", and what to do; [] where nothing is known to.
+	// What keeps containers from the overlay although State may be "ready", or
+	// waits for somebody to do something, and what that is; [] where nothing is
+	// known to.
 	Warnings []string `json:"warnings"`
 
 	Device    string         `json:"device"`    // of the TAP
@@ -41,9 +42,12 @@ type Status struct {
 	Queues    int            `json:"queues"` // of the TAP, each with a thread
 	TXPath    TXPathStatus   `json:"tx_path"`
 	Checks    ChecksStatus   `json:"checks"`
+	Routes    RoutesStatus   `json:"routes"`
 
 	Lease LeaseStatus `json:"lease"`
 	Etcd  EtcdStatus  `json:"etcd"`
+	// The network config in etcd, beside what this host goes by.
+	Config ConfigStatus `json:"config"`
 
 	Out DirectionStatus `json:"out"` // from the TAP to the underlay
 	In  DirectionStatus `json:"in"`  // from the underlay to the TAP
@@ -90,6 +94,13 @@ type CutStatus struct {
 	Reason string     `json:"reason"`
 }
 
+// RoutesStatus says how the kernel knows the way to the peers.
+type RoutesStatus struct {
+	Mode          string `json:"mode"`           // "aggregate", one route for all, or "per-peer"
+	DirectRouting bool   `json:"direct_routing"` // the network config's: peers on a link of this host's are reached without the tunnel
+	DirectPeers   int    `json:"direct_peers"`   // how many those are
+}
+
 // ChecksStatus says how strict the switch is: "strict", "log" or "off".
 type ChecksStatus struct {
 	Source      string `json:"source"`       // of the outer source address
@@ -122,6 +133,9 @@ type EtcdStatus struct {
 	// PeersAsOf is when what is known of the peers was true, while it is from
 	// before: etcd has not told anything yet. null: it has.
 	PeersAsOf *time.Time `json:"peers_as_of"`
+	// CertificateEnds is the end of the client certificate in use. null: there
+	// is none.
+	CertificateEnds *time.Time `json:"certificate_ends"`
 }
 
 // DirectionStatus counts the frames that went one way. Received is always
@@ -146,6 +160,9 @@ type PeerStatus struct {
 	OutBytes  uint64       `json:"out_bytes"`
 	InFrames  uint64       `json:"in_frames"`
 	InBytes   uint64       `json:"in_bytes"`
+	// Direct says that a route of the kernel's leads to it, without the tunnel: what
+	// the tunnel counts is then only what comes that way all the same.
+	Direct bool `json:"direct"`
 }
 
 // RejectedKey is a key in etcd that no peer came from.
@@ -157,21 +174,24 @@ type RejectedKey struct {
 // status returns the present state. Anyone may call it at any time; what is
 // not known yet has its zero value.
 func (d *daemon) status(now time.Time) Status {
+	at := d.at()
 	s := Status{
 		Version:   version(),
 		PID:       os.Getpid(),
 		Started:   d.started.UTC().Truncate(time.Millisecond),
 		Uptime:    now.Sub(d.started).Seconds(),
 		State:     string(d.state()),
-		VTEP:      d.vtep,
-		Interface: d.uplink.Name,
-		Address:   d.uplink.Addr,
+		VTEP:      at.vtep,
+		Interface: at.uplink.Name,
+		Address:   at.uplink.Addr,
 		Checks:    ChecksStatus{Source: d.checks.Source.String(), InnerSource: d.checks.InnerSource.String()},
 		Etcd:      EtcdStatus{Endpoints: d.etcd.Endpoints, Prefix: d.etcd.Prefix},
 	}
 	// [] and {} in JSON, not null.
 	s.Warnings, s.Peers, s.Rejected = []string{}, []PeerStatus{}, []RejectedKey{}
+	s.Config = configStatus(nil)
 	s.Offloads = offloadsStatus(nil, nil, false)
+	s.Routes.Mode = d.routeMode
 	s.TXPath = TXPathStatus{Configured: d.txPath, InUse: txUDP, Cut: []CutStatus{}}
 	s.Out, s.In = directionStatus(&tunnel.Direction{}), directionStatus(&tunnel.Direction{})
 	d.withSegment(func(seg *segment) {
@@ -190,6 +210,9 @@ func (s *Status) addRegistry(d *daemon, now time.Time) {
 	s.Etcd.LastContact = unlessZero(r.LastContact)
 	if at := d.peersAsOf(); at != nil {
 		s.Etcd.PeersAsOf = unlessZero(*at)
+	}
+	if d.certificateEnds != nil {
+		s.Etcd.CertificateEnds = unlessZero(d.certificateEnds())
 	}
 	s.Lease.Conflict = r.Conflict
 	if s.Lease.State == leaseLost {
@@ -212,7 +235,7 @@ func (s *Status) addPlan(seg *segment) {
 	s.Network = seg.config.Network
 	s.Port = seg.config.Backend.Port
 	s.MAC = seg.ipv4.mac
-	s.MTU = seg.ipv4.mtu
+	s.MTU = int(seg.ipv4.mtu.Load())
 	s.IPv6 = seg.ipv6Status()
 }
 
@@ -237,9 +260,11 @@ func (s *Status) addSegment(seg *segment) {
 	s.Offloads = offloadsStatus(seg.ipv4.tap.Offloads(), seg.ipv4.underlay.Offloads(), seg.d.offload.coalesce)
 	s.Queues = seg.queues()
 
-	s.Warnings = seg.warnings()
+	s.Warnings = append(seg.warnings(), seg.notices()...)
+	s.Config = configStatus(seg.notice.Load())
 
 	st := seg.ipv4.sw.Stats()
+	s.Routes = seg.routesStatus()
 	s.TXPath = seg.ipv4.txPathStatus(st.Out.Whole)
 	s.Out, s.In = directionStatus(&st.Out), directionStatus(&st.In)
 	if seg.ipv6 != nil {
@@ -250,7 +275,7 @@ func (s *Status) addSegment(seg *segment) {
 	// either.
 	s.SocketOverflows = seg.ipv4.underlay.Overflows()
 	s.TAPOverflows, _ = host.TXDropped(seg.device)
-	s.Peers = peersStatus(st.Peers)
+	s.Peers = seg.ipv4.peersStatus(st.Peers)
 	view := seg.view.Load()
 	s.OtherBackend = view.OtherBackend
 	for _, r := range view.Rejected {

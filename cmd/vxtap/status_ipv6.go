@@ -43,7 +43,7 @@ func (s *segment) ipv6Status() *IPv6Status {
 		Out:    directionStatus(&tunnel.Direction{}), In: directionStatus(&tunnel.Direction{}), Peers: []PeerStatus{},
 	}
 	if six := s.ipv6; six != nil {
-		st.Device, st.VTEP, st.Address, st.MAC, st.MTU = six.device, six.vtep(), six.addr(), six.mac, six.mtu
+		st.Device, st.VTEP, st.Address, st.MAC, st.MTU = six.device, six.vtep(), six.addr(), six.mac, int(six.mtu.Load())
 		st.TXPath.Reason = six.noUplink
 	}
 	return st
@@ -58,16 +58,17 @@ func (st *IPv6Status) addSwitch(six *side) {
 	st.Out, st.In = directionStatus(&counts.Out), directionStatus(&counts.In)
 	st.SocketOverflows = six.underlay.Overflows()
 	st.TAPOverflows, _ = host.TXDropped(six.device)
-	st.Peers = peersStatus(counts.Peers)
+	st.Peers = six.peersStatus(counts.Peers)
 }
 
-func peersStatus(peers []tunnel.PeerStats) []PeerStatus {
+func (s *side) peersStatus(peers []tunnel.PeerStats) []PeerStatus {
 	all := make([]PeerStatus, 0, len(peers))
 	for _, p := range peers {
 		all = append(all, PeerStatus{
 			Subnet: p.Subnet, VTEP: p.VTEP, MAC: p.MAC,
 			OutFrames: p.OutFrames, OutBytes: p.OutBytes,
 			InFrames: p.InFrames, InBytes: p.InBytes,
+			Direct: s.isDirect(p.Subnet),
 		})
 	}
 	return all

@@ -4,6 +4,7 @@ package main
 
 import (
 	"net/netip"
+	"slices"
 
 	"vxtap/lease"
 )
@@ -20,8 +21,8 @@ type publisher struct {
 // would take it for that host's. hold is about to move to another subnet; until
 // then, and that may be ten seconds where the lease is taken again and again,
 // there is silence.
-func (s *segment) give(now *lease.Selection, all lease.Snapshot) {
-	by, taken := all.TakenBy(*s.own.Load())
+func (s *segment) give(now *lease.Selection, all lease.Snapshot, own lease.Lease) {
+	by, taken := all.TakenBy(own)
 	if !taken {
 		return
 	}
@@ -31,4 +32,20 @@ func (s *segment) give(now *lease.Selection, all lease.Snapshot) {
 		s.log.Warn("the subnet is another host's now, nothing is forwarded until there is another one",
 			"subnet", by.Subnet, "vtep", by.Attrs.PublicIP, "key", by.Key)
 	}
+}
+
+// ownIn returns our lease with the address that it has in all, if that is one of
+// this host's: while the host moves to another, the one that hold wrote and the one
+// that was heard of are not always the same, and neither is another host's.
+func (s *segment) ownIn(all lease.Snapshot) lease.Lease {
+	own := *s.own.Load()
+	for _, l := range all.Leases {
+		if l.Key != own.Key || l.Created != own.Created || l.Attrs.MAC != own.Attrs.MAC {
+			continue
+		}
+		if ip := l.Attrs.PublicIP; ip == s.d.at().vtep || slices.Contains(s.had, ip) {
+			own.Attrs.PublicIP = ip
+		}
+	}
+	return own
 }

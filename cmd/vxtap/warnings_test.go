@@ -30,22 +30,29 @@ func TestHostWarnings(t *testing.T) {
 		{"another system", nil, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			root := t.TempDir()
-			for name, value := range tt.sysctls {
-				path := filepath.Join(root, name)
-				if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(path, []byte(value+"\n"), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
+			root := sysctlsIn(t, tt.sysctls)
 			got := hostWarnings(root, "flannel.1")
 			if got == nil || (len(got) == 0) != (tt.want == "") || !strings.Contains(strings.Join(got, "; "), tt.want) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
 	}
+}
+
+// sysctlsIn returns a directory with the settings.
+func sysctlsIn(t *testing.T, sysctls map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, value := range sysctls {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(value+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
 }
 
 // One line when it comes, one when it goes, and none between.

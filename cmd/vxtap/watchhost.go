@@ -28,18 +28,14 @@ const (
 // until ctx ends. It is no reason to end if nobody tells of changes: the host is
 // looked at now and then, and gates are proven while in use.
 func (s *side) watchHost(ctx context.Context) {
-	changed := make(chan struct{}, 1)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		err := host.Changes(ctx, s.device, func(c host.Change) {
 			if c == host.Elsewhere && s.whole != nil {
 				s.whole.Again()
 			}
-			for _, news := range []chan struct{}{changed, s.rulesNews} {
-				select {
-				case news <- struct{}{}:
-				default: // it is going to be looked at
-				}
+			for _, news := range []chan struct{}{s.hostNews, s.homeNews, s.rulesNews, s.routes.hostNews} {
+				poke(news)
 			}
 		})
 		if err != nil {
@@ -55,7 +51,7 @@ func (s *side) watchHost(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-changed:
+			case <-s.hostNews:
 			case <-tick.C:
 			}
 			m.look()
@@ -78,7 +74,9 @@ type mender struct {
 // look says what it has mended, and once what it has failed to mend two times: a
 // device that is being deleted fails it once.
 func (m *mender) look() {
+	m.setting.Lock()
 	changed, err := host.Apply(m.plan(slog.New(slog.DiscardHandler)))
+	m.setting.Unlock()
 	if len(changed) > 0 && m.say.Allow() {
 		m.log.Warn("somebody changed what the overlay needs, it is set up again", "what", strings.Join(changed, ", "))
 	}

@@ -62,6 +62,17 @@ func (f *files) current() (*tls.Config, int) {
 	return f.config, f.generation
 }
 
+// CertificateEnds returns when the client certificate that is in use ends; zero
+// without one. It may be called at any time.
+func (s *Store) CertificateEnds() time.Time {
+	if s.files == nil {
+		return time.Time{}
+	}
+	s.files.mu.Lock()
+	defer s.files.mu.Unlock()
+	return s.files.ends
+}
+
 // ended returns when the client certificate ended, or false.
 func (f *files) ended(now time.Time) (time.Time, bool) {
 	f.mu.Lock()

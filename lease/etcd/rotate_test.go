@@ -99,6 +99,9 @@ func TestConnectionsAreMadeAnew(t *testing.T) {
 	if n := r.way.connections(); n <= before {
 		t.Errorf("got %d connections, had %d before", n, before)
 	}
+	if left := time.Until(r.store.CertificateEnds()); left < 90*time.Minute {
+		t.Errorf("the certificate ends in %v, want that of the new one", left)
+	}
 	if _, err := r.store.Put(t.Context(), "subnets/10.5.250.0-24", []byte(leasetest.Value(t, 2)), 0, 0); err != nil {
 		t.Error(err)
 	}

@@ -168,7 +168,13 @@ type Status struct {
 	Subnet netip.Prefix `json:"subnet"`
 	MAC    ether.MAC    `json:"mac"`
 	MTU    int          `json:"mtu"`
-	Etcd   struct {
+	VTEP   netip.Addr   `json:"vtep"`
+	Port   uint16       `json:"port"`
+	Config struct {
+		State   string `json:"state"`
+		Refused uint64 `json:"refused"`
+	} `json:"config"`
+	Etcd struct {
 		Connected bool       `json:"connected"`
 		PeersAsOf *time.Time `json:"peers_as_of"`
 	} `json:"etcd"`
@@ -227,6 +233,7 @@ type Peer struct {
 	MAC       ether.MAC    `json:"mac"`
 	OutFrames uint64       `json:"out_frames"`
 	InFrames  uint64       `json:"in_frames"`
+	Direct    bool         `json:"direct"`
 }
 
 // Direction is one direction of a Status.

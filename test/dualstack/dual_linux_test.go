@@ -75,6 +75,7 @@ func TestDualStack(t *testing.T) {
 		{"started without etcd, it forwards both families by what it knew", b.withoutEtcd},
 		{"a hostile IPv6 half costs that half and is named", b.hostileHalf},
 		{"what is deleted of the IPv6 side is back", b.mended},
+		{"another IPv6 address is followed", b.addressFollowed},
 	} {
 		t.Run(tt.name, tt.f)
 	}
@@ -222,6 +223,26 @@ func (b *bothFamilies) mended(t *testing.T) {
 	bed.Run(t, h1, "ip", "link", "del", "flannel-v6.1")
 	for f := range b.all[0] {
 		bed.Eventually(t, 5*time.Second, func() error { return reach(t, b.all[0][f], b.all[1][f]) })
+	}
+}
+
+func (b *bothFamilies) addressFollowed(t *testing.T) {
+	t.Helper()
+	h, next := b.Host(1), netip.MustParseAddr("2001:db8:77::1234")
+	bed.Run(t, b.Node("h1"), "sh", "-c", fmt.Sprintf("ip -6 addr add %s/64 dev eth0 nodad; ip -6 addr del %s/64 dev eth0", next, h.IPv6VTEP))
+	bed.Eventually(t, 10*time.Second, func() error {
+		for _, p := range b.Status(2).IPv6.Peers {
+			if p.Subnet == h.IPv6Subnet && p.VTEP == next {
+				return nil
+			}
+		}
+		return fmt.Errorf("h2 has the peers %+v", b.Status(2).IPv6.Peers)
+	})
+	for f := range b.all[0] {
+		bed.Eventually(t, soon, func() error { return reach(t, b.all[0][f], b.all[1][f]) })
+	}
+	if s := b.Status(1); s.IPv6.VTEP != next || s.IPv6.Address != next || s.IPv6.Subnet != h.IPv6Subnet {
+		t.Errorf("got %+v, want %s in the lease and bound, and the subnet of before", s.IPv6, next)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +136,13 @@ func TestSecretsStaySecret(t *testing.T) {
 		}
 	}
 	look()
+	for from, want := range map[string]string{
+		"vxtap [status -run": "certificate ends in 59m", "vxtap [status -o": `"certificate_ends": "20`, "curl": "vxtap_etcd_certificate_expiry_seconds 35",
+	} {
+		if !slices.ContainsFunc(l.heard, func(h heard) bool { return strings.HasPrefix(h.from, from) && strings.Contains(h.text, want) }) {
+			t.Errorf("%s does not say %s when the certificate ends: %v", from, want, l.heard)
+		}
+	}
 	l.hear(vxtap, append([]string{"lease", "show", "-o", "json"}, l.flags...)...)
 	l.hear(vxtap, append([]string{"config", "get"}, l.flags...)...)
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", good.Process.Pid))

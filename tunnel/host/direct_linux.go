@@ -62,10 +62,15 @@ func (k *kernel) removeStale(have *present, set map[netip.Prefix]entry) error {
 	return errs.err()
 }
 
-// RemoveDirectRoutes takes away all direct routes that Routes has set, in this
-// run or an earlier one. It returns what it removed.
-func RemoveDirectRoutes() (removed []string, err error) {
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+// RemoveDirectRoutes takes away the direct routes into a part of the overlay, or
+// all where that is zero, that Routes has set, in this run or an earlier one. It
+// returns what it removed.
+func RemoveDirectRoutes(part netip.Prefix) (removed []string, err error) {
+	families := []int{netlink.FAMILY_V4}
+	if CheckIPv6() == nil {
+		families = append(families, netlink.FAMILY_V6)
+	}
+	for _, family := range families {
 		all, err := dump(func() ([]netlink.Route, error) {
 			return netlink.RouteListFiltered(family, &netlink.Route{Type: unix.RTN_UNICAST, Protocol: routeProtocol},
 				netlink.RT_FILTER_TYPE|netlink.RT_FILTER_PROTOCOL)
@@ -74,6 +79,9 @@ func RemoveDirectRoutes() (removed []string, err error) {
 			return removed, fmt.Errorf("list routes: %w", err)
 		}
 		for _, r := range all {
+			if dst, ok := prefixOf(r.Dst); part.IsValid() && !(ok && dst.Overlaps(part)) {
+				continue
+			}
 			if err := removeRoute(r); err != nil {
 				return removed, err
 			}

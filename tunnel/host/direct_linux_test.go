@@ -170,7 +170,10 @@ func TestDirectRoutesOfAnEarlierRun(t *testing.T) {
 		expect(t, "a run without", others, overlay(t, link))
 
 		sync(t, &r, p)
-		removed, err := RemoveDirectRoutes()
+		if removed, err := RemoveDirectRoutes(netip.MustParsePrefix("10.5.128.0/17")); err != nil || len(removed) != 0 {
+			t.Errorf("of a part without any: removed %v, %v", removed, err)
+		}
+		removed, err := RemoveDirectRoutes(netip.Prefix{})
 		must(t, err)
 		expect(t, "removed", sorted([]string{"route 10.5.4.0/24 via 192.168.9.4", "route 10.5.5.0/24 via 192.168.9.5", "route 10.7.1.0/24 via 192.168.9.200"}), sorted(removed))
 		expect(t, "after cleanup", sorted(others[:2]), overlay(t, link))
@@ -210,9 +213,75 @@ func TestDirectRouteRefused(t *testing.T) {
 		var routes Routes
 		report := sync(t, &routes, p)
 		onlyDirect(t, "refused", report)
-		if len(report.Notes) != 1 || !strings.Contains(report.Notes[0], "no direct route to 10.5.3.0/24 via 192.168.10.3 is to be had") {
-			t.Errorf("notes %q", report.Notes)
+		if len(report.Refused) != 1 || !strings.Contains(report.Refused[0], "no direct route to 10.5.3.0/24 via 192.168.10.3 is to be had") {
+			t.Errorf("refused %q", report.Refused)
 		}
 		expect(t, "refused", sorted(tunnelled(3)), overlay(t, link))
 	})
+}
+
+// All of it with IPv6, where a route without a metric has one.
+func TestRoutesOfIPv6(t *testing.T) {
+	inNamespace(t, func() {
+		eth0 := addInterface(t, "eth0")
+		must(t, netlink.AddrAdd(eth0, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("fd00:9::72/64")), Flags: unix.IFA_F_NODAD}))
+		must(t, netlink.RouteAdd(hostRoute6(t, "fd00:9::4/128", "fd00:9::1", eth0)))
+		lendTAP(t, device6)
+		own := plan6("fd00:5:0:72::/64")
+		own.PerPeer = true
+		apply(t, own)
+		link, err := netlink.LinkByName(device6)
+		must(t, err)
+		p := RoutePlan{Device: device6, Network: own.Network, PerPeer: true, Direct: true}
+		for _, n := range []int{3, 4} {
+			p.Peers = append(p.Peers, PeerRoute{
+				Subnet: netip.MustParsePrefix(fmt.Sprintf("fd00:5:0:%d::/64", n)),
+				VTEP:   netip.MustParseAddr(fmt.Sprintf("fd00:9::%d", n)),
+				MAC:    peerNumber(n).MAC,
+			})
+		}
+		var r Routes
+		entries := func() []string {
+			var all []string
+			routes, err := netlink.RouteList(nil, netlink.FAMILY_V6)
+			must(t, err)
+			for _, r := range routes {
+				if dst, ok := prefixOf(r.Dst); ok && own.Network.Contains(dst.Addr()) && r.Protocol != unix.RTPROT_KERNEL {
+					all = append(all, fmt.Sprintf("%s via %s proto %d onlink %v", r.Dst, r.Gw, r.Protocol, r.Flags&unix.RTNH_F_ONLINK != 0))
+				}
+			}
+			neighbours, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V6)
+			must(t, err)
+			for _, n := range neighbours {
+				if n.State == netlink.NUD_PERMANENT {
+					all = append(all, fmt.Sprintf("%s is %s", n.IP, n.HardwareAddr))
+				}
+			}
+			return sorted(all)
+		}
+		want := []string{
+			"fd00:5:0:3::/64 via fd00:9::3 proto 84 onlink false",
+			"fd00:5:0:4:: is 02:00:00:00:01:04",
+			"fd00:5:0:4::/64 via fd00:5:0:4:: proto 3 onlink true",
+		}
+		report := update(t, &r, p)
+		expect(t, "at first", want, entries())
+		if !report.Direct[p.Peers[0].Subnet] || len(report.Direct) != 1 {
+			t.Errorf("direct are %v", report.Direct)
+		}
+		if report := sync(t, &r, p); len(report.Mended)+len(report.Notes)+len(report.Refused) != 0 {
+			t.Errorf("looked at again: %+v", report)
+		}
+		must(t, netlink.RouteDel(&netlink.Route{Dst: ipNet(p.Peers[1].Subnet), LinkIndex: link.Attrs().Index}))
+		expect(t, "mended", []string{"the route to fd00:5:0:4::/64"}, sync(t, &r, p).Mended)
+		expect(t, "afterwards", want, entries())
+		p.Peers = nil
+		update(t, &r, p)
+		expect(t, "nobody is left", nil, entries())
+	})
+}
+
+func hostRoute6(t *testing.T, dst, via string, link netlink.Link) *netlink.Route {
+	t.Helper()
+	return &netlink.Route{Dst: ipNet(netip.MustParsePrefix(dst)), LinkIndex: link.Attrs().Index, Gw: net.ParseIP(via)}
 }

@@ -56,7 +56,7 @@ func (r *Routes) Sync(RoutePlan) (RouteReport, error) { return RouteReport{}, un
 func (r *Routes) Update(RoutePlan) (RouteReport, error) { return RouteReport{}, unsupported() }
 
 // RemoveDirectRoutes reports that this platform is not supported yet.
-func RemoveDirectRoutes() (removed []string, err error) { return nil, unsupported() }
+func RemoveDirectRoutes(netip.Prefix) (removed []string, err error) { return nil, unsupported() }
 
 // RemoveKernelVXLAN reports that this platform is not supported yet.
 func RemoveKernelVXLAN() (removed []string, err error) { return nil, unsupported() }

@@ -106,7 +106,7 @@ func (r *Routes) reach(k *kernel, p RoutePlan, peer PeerRoute, have *present, re
 		if err == nil {
 			return nil
 		}
-		r.notes[peer.Subnet] = fmt.Sprintf("no direct route to %s via %s is to be had, it is reached through the tunnel: %v", peer.Subnet, peer.VTEP, err)
+		report.Refused = append(report.Refused, fmt.Sprintf("no direct route to %s via %s is to be had, it is reached through the tunnel: %v", peer.Subnet, peer.VTEP, err))
 	}
 	return r.take(k, peer, tunnel, have, report)
 }
@@ -168,6 +168,7 @@ type kernel struct {
 	h       *netlink.Handle
 	family  int
 	device  int // index
+	metric  int // of a route for which none is asked
 	perPeer bool
 	links   map[netip.Addr]int // what onLink has found; 0: none
 	plain   map[int]bool       // whether a link has neighbours
@@ -183,11 +184,11 @@ func openKernel(device string, perPeer bool, of netip.Addr) (*kernel, error) {
 		h.Close()
 		return nil, fmt.Errorf("look for device %s: %w", device, err)
 	}
-	family := netlink.FAMILY_V4
-	if !of.Is4() {
-		family = netlink.FAMILY_V6
+	k := &kernel{h: h, family: familyOf(of), device: link.Attrs().Index, perPeer: perPeer, links: make(map[netip.Addr]int), plain: make(map[int]bool)}
+	if of.Is6() {
+		k.metric = userMetric
 	}
-	return &kernel{h: h, family: family, device: link.Attrs().Index, perPeer: perPeer, links: make(map[netip.Addr]int), plain: make(map[int]bool)}, nil
+	return k, nil
 }
 
 // present is what the kernel has within a network.
@@ -227,7 +228,7 @@ func (k *kernel) read(p RoutePlan) (*present, error) {
 // isOurs reports whether route, which leads to a peer's subnet, is one that may
 // be changed: a direct one, or one of the device.
 func (k *kernel) isOurs(route *netlink.Route) bool {
-	return isDirect(route) || k.perPeer && route.LinkIndex == k.device && route.Priority == 0
+	return isDirect(route) || k.perPeer && route.LinkIndex == k.device && route.Priority == k.metric
 }
 
 // foreignRouteError says that somebody else's route leads to a peer.
@@ -263,7 +264,7 @@ func (k *kernel) takeRoute(dst netip.Prefix, w, old way, have *present) (set boo
 			ours = slices.Delete(ours, at, at+1)
 		case len(ours) > 0:
 			set, err = true, k.h.RouteReplace(routeOf(dst, w))
-			ours = slices.DeleteFunc(ours, func(o netlink.Route) bool { return o.Priority == 0 })
+			ours = slices.DeleteFunc(ours, func(o netlink.Route) bool { return o.Priority == k.metric })
 		default:
 			set, err = true, k.h.RouteAdd(routeOf(dst, w))
 		}

@@ -35,9 +35,10 @@ type RoutePlan struct {
 type RouteReport struct {
 	Direct map[netip.Prefix]bool // the subnets that are reached by a direct route; the caller's
 	Mended []string              // what was set before and had been taken away or changed, as "the route to 10.5.3.0/24"
-	// Notes has a sentence for each peer that is not reached as the plan says, as
-	// somebody else's route leads to it.
-	Notes []string
+	Notes  []string              // for each peer that somebody else's route leads to, a sentence that says so
+	// Refused has a sentence for each peer that has no direct route because the
+	// kernel did not take it just now. The tunnel leads to it.
+	Refused []string
 }
 
 // Routes keeps the kernel's entries for single peers. It remembers what it has

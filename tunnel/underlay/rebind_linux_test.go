@@ -32,15 +32,19 @@ func sendOne(t *testing.T, a end, to netip.Addr) {
 func TestRebind(t *testing.T) {
 	a, b := pair(t, backends()["native with offloads"])
 	ports, offloads := slices.Clone(b.SourcePorts()), b.Offloads()
-	got := make(chan tunnel.Datagram, 1)
+	got := make(chan tunnel.Datagram)
 	go func() {
-		d := make([]tunnel.Datagram, 8)
-		if _, err := b.Receive(d, true); err == nil {
+		defer close(got)
+		for range 2 {
+			d := make([]tunnel.Datagram, 8)
+			if _, err := b.Receive(d, true); err != nil {
+				return
+			}
 			got <- d[0]
 		}
-		close(got)
 	}()
-	time.Sleep(50 * time.Millisecond) // it sleeps, or will: right either way
+	sendOne(t, a, netip.MustParseAddr("127.0.0.2"))
+	<-got // and it sleeps again
 	if err := b.Rebind(thirdAddr); err != nil {
 		t.Fatal(err)
 	}

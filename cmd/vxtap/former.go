@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net"
+	"os"
+	"strings"
+	"time"
+)
+
+// hostID is what a machine is known by in its own file of what was last known,
+// when its address is another one: the machine's number and the hardware address
+// of the outside interface. A machine that was copied has the number of the one
+// that it was copied from, and several daemons on one machine have it too; the
+// hardware address tells these apart. Without one it is "", and the machine is
+// known by its address alone.
+func hostID(device string) string {
+	i, err := net.InterfaceByName(device)
+	if err != nil || len(i.HardwareAddr) == 0 {
+		return ""
+	}
+	machine, _ := os.ReadFile("/etc/machine-id") // the hardware address is worth something alone
+	sum := sha256.Sum256([]byte(strings.TrimSpace(string(machine)) + " " + i.HardwareAddr.String()))
+	return hex.EncodeToString(sum[:12])
+}
+
+// recallFormer looks for what this host last knew under another address: its own
+// lease, by which it gets its subnet again, and its MAC.
+func (d *daemon) recallFormer() {
+	at := d.at()
+	m, path, ok := d.registry.FormerMemory(d.stateDir, hostID(at.uplink.Name), at.vtep)
+	if !ok {
+		return
+	}
+	d.before, d.formerPath = m.Own, path
+	d.log.Info("this host had another address when it last ran: asking for its subnet", "before", m.Own.Attrs.PublicIP,
+		"vtep", at.vtep, "subnet", m.Own.Subnet, "as_of", m.At.Format(time.RFC3339), "file", path)
+}
+
+// retire removes the file that there is under an address of before, once the one
+// at path is written.
+func (w *rememberer) retire(path string) {
+	for _, old := range []string{w.path, w.d.formerPath} {
+		if old != "" && old != path {
+			_ = os.Remove(old) // at worst it stays, and is older
+		}
+	}
+	w.path, w.d.formerPath = path, ""
+}
