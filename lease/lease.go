@@ -146,7 +146,13 @@ func sameValue(a, b *entry) bool {
 
 // snapshot splits entries, which are in key order.
 func snapshot(entries []*entry, revision int64) Snapshot {
-	s := Snapshot{Leases: make([]Lease, 0, len(entries)), Revision: revision}
+	return snapshotIn(nil, entries, revision)
+}
+
+// snapshotIn is snapshot with the leases in the memory of spare, as far as that
+// is enough.
+func snapshotIn(spare []Lease, entries []*entry, revision int64) Snapshot {
+	s := Snapshot{Leases: slices.Grow(spare[:0], len(entries)), Revision: revision}
 	for _, e := range entries {
 		if e.fault != "" {
 			s.Rejected = append(s.Rejected, rejected(e.Key, e.fault))

@@ -85,10 +85,11 @@ func New(c Config) (*Switch, error) {
 // left out.
 func (s *Switch) SetPeers(peers []Peer) {
 	old := s.table.Load()
-	t := newTable(s.family.ours(peers), old)
+	t := withoutIndex(s.family.ours(peers), old)
 	if s.Uplink != nil {
-		t.addUplink(old, s.Uplink, s.header, s.buffers)
+		t.addUplink(s.Uplink, s.header, s.buffers)
 	}
+	t.index(old)
 	if s.PeerMACs {
 		t.stations = newStations(t.peers)
 	}

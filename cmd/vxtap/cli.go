@@ -73,7 +73,7 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	if err == nil {
 		return exitOK
 	}
-	if last, ok := errors.AsType[lastWords](err); ok {
+	if last, ok := errors.AsType[lastWordsError](err); ok {
 		last.log.Error("vxtap ends", "error", oneLine(err.Error()))
 	} else {
 		fmt.Fprintf(stderr, "vxtap: %s\n", oneLine(err.Error()))
@@ -164,21 +164,21 @@ func daemonCommand(c *cli.Context, env []string) error {
 	return s.lastWords(c, runDaemon(c.Context, s, newLogger(c.App.ErrWriter, s)))
 }
 
-// lastWords is what a daemon ends with whose log is JSON: whoever reads that
+// lastWordsError is what a daemon ends with whose log is JSON: whoever reads that
 // reads all of it.
-type lastWords struct {
+type lastWordsError struct {
 	error
 	log *slog.Logger
 }
 
-func (e lastWords) Unwrap() error { return e.error }
+func (e lastWordsError) Unwrap() error { return e.error }
 
 // lastWords returns err in the form that the log has.
 func (s settings) lastWords(c *cli.Context, err error) error {
 	if err == nil || !s.logJSON {
 		return err
 	}
-	return lastWords{err, newLogger(c.App.ErrWriter, s)}
+	return lastWordsError{err, newLogger(c.App.ErrWriter, s)}
 }
 
 // noArguments refuses what is left over after the flags: a word that is no

@@ -85,7 +85,9 @@ func TestHearConfig(t *testing.T) {
 					t.Errorf("on the disk is %s, want %s", m.ConfigValue, tt.onDisk)
 				}
 				cancel()
-				<-done
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
 			})
 		})
 	}

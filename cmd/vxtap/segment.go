@@ -370,10 +370,9 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 // is another one, or has another address.
 func (s *segment) republish() {
 	s.publishing.Lock()
-	all := s.leases
-	s.publishing.Unlock()
-	if all != nil {
-		s.publish(*all)
+	defer s.publishing.Unlock()
+	if s.leases != nil { // not outside the lock: hear gives back what is not s.leases any more
+		s.publishLocked(*s.leases)
 	}
 }
 
@@ -383,12 +382,18 @@ func (s *segment) republish() {
 func (s *segment) publish(all lease.Snapshot) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
+	s.publishLocked(all)
+}
+
+// publishLocked is publish under the lock.
+func (s *segment) publishLocked(all lease.Snapshot) {
 	s.leases = &all
 	own := s.ownIn(all)
 	now := s.selector.Select(all, s.config, own)
 	s.give(&now, all, own)
 	for _, one := range s.sides {
-		one.sw.SetPeers(one.peers(now))
+		s.peers = one.peersIn(now, s.peers[:0])
+		one.sw.SetPeers(s.peers)
 	}
 	s.view.Store(&now)
 	select {

@@ -188,12 +188,12 @@ func (s *side) overhead() int {
 	return vxlan.OverheadIPv4
 }
 
-// peers returns the side's part of a selection.
-func (s *side) peers(of lease.Selection) []tunnel.Peer {
+// peersIn returns the side's part of a selection, in the memory of before.
+func (s *side) peersIn(of lease.Selection, before []tunnel.Peer) []tunnel.Peer {
 	if s.family == ipv6 {
-		return peersOfIPv6(of)
+		return peersOfIPv6(of, before)
 	}
-	return peersOf(of)
+	return peersOf(of, before)
 }
 
 // bridgeMTU is what packets of every side may have: a container's bridge carries both

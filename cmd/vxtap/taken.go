@@ -7,11 +7,13 @@ import (
 	"slices"
 
 	"vxtap/lease"
+	"vxtap/tunnel"
 )
 
 // publisher is what only publish uses, and it again each time.
 type publisher struct {
 	selector lease.Selector
+	peers    []tunnel.Peer
 	takenBy  netip.Addr // who was last told to have our subnet
 }
 
@@ -39,7 +41,8 @@ func (s *segment) give(now *lease.Selection, all lease.Snapshot, own lease.Lease
 // that was heard of are not always the same, and neither is another host's.
 func (s *segment) ownIn(all lease.Snapshot) lease.Lease {
 	own := *s.own.Load()
-	for _, l := range all.Leases {
+	for i := range all.Leases {
+		l := &all.Leases[i]
 		if l.Key != own.Key || l.Created != own.Created || l.Attrs.MAC != own.Attrs.MAC {
 			continue
 		}
