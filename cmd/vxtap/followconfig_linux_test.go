@@ -20,7 +20,9 @@ func TestKindOfRulesChangesWithoutAGap(t *testing.T) {
 		ofNFT      = "nft list ruleset | grep -q '^table ip flannel-ipv4' && nft list table ip flannel-ipv4 | grep -q masquerade"
 		ofIPTables = "iptables-save -t nat | grep -q -e '-A FLANNEL-POSTRTG .*MASQUERADE'"
 	)
-	has := func(what string) bool { return strings.HasPrefix(h.shell("{ "+what+"; } && echo yes || echo no"), "yes") }
+	has := func(what string) bool {
+		return strings.HasPrefix(h.shell("{ "+what+"; } && echo yes || echo no"), "yes")
+	}
 	if !has(ofIPTables) || has(ofNFT) {
 		t.Fatal("the rules are not iptables' at the start")
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"vxtap/lease"
 )
@@ -39,13 +40,13 @@ func (s *segment) give(now *lease.Selection, all lease.Snapshot, own lease.Lease
 // that was heard of are not always the same, and neither is another host's.
 func (s *segment) ownIn(all lease.Snapshot) lease.Lease {
 	own := *s.own.Load()
-	for _, l := range all.Leases {
-		if l.Key != own.Key || l.Created != own.Created || l.Attrs.MAC != own.Attrs.MAC {
-			continue
-		}
-		if ip := l.Attrs.PublicIP; ip == s.d.at().vtep || slices.Contains(s.had, ip) {
-			own.Attrs.PublicIP = ip
-		}
+	i, found := slices.BinarySearchFunc(all.Leases, own.Key, func(l lease.Lease, key string) int { return strings.Compare(l.Key, key) })
+	if !found {
+		return own
+	}
+	l := &all.Leases[i]
+	if ip := l.Attrs.PublicIP; l.Created == own.Created && l.Attrs.MAC == own.Attrs.MAC && (ip == s.d.at().vtep || slices.Contains(s.had, ip)) {
+		own.Attrs.PublicIP = ip
 	}
 	return own
 }
