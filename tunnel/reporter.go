@@ -87,12 +87,8 @@ func changes(direction string, now, before *Direction) []string {
 
 // quiet reports whether r is no news.
 func quiet(direction string, r Reason) bool {
-	switch r {
-	case Probe, NoPeersYet:
+	if r == Probe || r == NoPeersYet {
 		return true
-	case IPv6, IPv4, NotIP, Broadcast, LinkLocal:
-		return direction == "out"
-	default:
-		return false
 	}
+	return direction == "out" && (r == IPv6 || r == IPv4 || r == NotIP || r == Broadcast || r == LinkLocal)
 }
