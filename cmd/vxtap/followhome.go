@@ -77,7 +77,7 @@ func (m *mover) look(now time.Time) time.Duration {
 		m.stay(at, up)
 		return lookEvery
 	}
-	mine, mineErr := m.find(host.Choice{Names: []string{at.uplink.Addr.String()}, PublicIPv6: m.d.settings.uplink.PublicIPv6})
+	mine, mineErr := m.find(host.Choice{Names: []string{at.uplink.Addr.String()}})
 	if mineErr == nil && (err != nil || up.Addr == at.uplink.Addr || m.isUp(mine.Name)) {
 		m.stay(at, mine)
 		return lookEvery
