@@ -152,8 +152,16 @@ func (m *mover) nowhere(at home, err error) {
 // new address finds somebody; then the lease, by which they learn of it. Device,
 // subnet and MAC stay, and with them the containers.
 func (s *segment) moveTo(at home, up host.Uplink) error {
-	if err := s.ipv4.rebind(up.Addr); err != nil {
+	if whole := s.ipv4.whole; whole != nil {
+		if err := whole.Move(up.Addr); err != nil {
+			return err
+		}
+	}
+	if err := s.ipv4.underlay.Rebind(up.Addr); err != nil {
 		return err
+	}
+	for _, w := range s.ipv4.waiters {
+		w.Wake() // it may be asleep on a socket that is no more
 	}
 	next := s.d.homeAt(up)
 	s.publishing.Lock()
@@ -168,23 +176,6 @@ func (s *segment) moveTo(at home, up host.Uplink) error {
 	s.resize()
 	if next.vtep != at.vtep {
 		poke(s.moved)
-	}
-	return nil
-}
-
-// rebind has the side's datagrams leave from, and come to, another address. After
-// an error it may be tried again.
-func (s *side) rebind(local netip.Addr) error {
-	if s.whole != nil {
-		if err := s.whole.Move(local); err != nil {
-			return err
-		}
-	}
-	if err := s.underlay.Rebind(local); err != nil {
-		return err
-	}
-	for _, w := range s.waiters {
-		w.Wake() // it may be asleep on a socket that is no more
 	}
 	return nil
 }
