@@ -8,11 +8,13 @@ import (
 	"strings"
 
 	"vxtap/lease"
+	"vxtap/tunnel"
 )
 
 // publisher is what only publish uses, and it again each time.
 type publisher struct {
 	selector lease.Selector
+	peers    []tunnel.Peer
 	takenBy  netip.Addr // who was last told to have our subnet
 }
 
@@ -27,7 +29,7 @@ func (s *segment) give(now *lease.Selection, all lease.Snapshot, own lease.Lease
 	if !taken {
 		return
 	}
-	now.Peers = nil
+	now.Peers, now.IPv6Peers = nil, nil
 	if s.takenBy != by.Attrs.PublicIP { // publish has one goroutine
 		s.takenBy = by.Attrs.PublicIP
 		s.log.Warn("the subnet is another host's now, nothing is forwarded until there is another one",
