@@ -19,7 +19,7 @@ func (s Snapshot) TakenBy(own Lease) (Lease, bool) {
 			if l.Key == own.Key {
 				return Lease{}, false
 			}
-		case by.Key == "" && l.Subnet.Overlaps(own.Subnet):
+		case by.Key == "" && (l.Subnet.Overlaps(own.Subnet) || l.IPv6Subnet.Overlaps(own.IPv6Subnet)): // no half, no overlap
 			by = *l
 		}
 	}

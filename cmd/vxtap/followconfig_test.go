@@ -86,7 +86,7 @@ func TestHearConfig(t *testing.T) {
 				}
 				cancel()
 				if err := <-done; err != nil {
-					t.Errorf("the watch ended with %v", err)
+					t.Error(err)
 				}
 			})
 		})

@@ -22,3 +22,13 @@ func peersOf(s lease.Selection, before []tunnel.Peer) []tunnel.Peer {
 	}
 	return peers
 }
+
+// peersOfIPv6 does the same with the IPv6 halves.
+func peersOfIPv6(s lease.Selection, before []tunnel.Peer) []tunnel.Peer {
+	peers := slices.Grow(before, len(s.IPv6Peers))
+	for i := range s.IPv6Peers {
+		l := &s.IPv6Peers[i]
+		peers = append(peers, tunnel.Peer{Subnet: l.IPv6Subnet, VTEP: l.Attrs.PublicIPv6, MAC: l.Attrs.IPv6MAC})
+	}
+	return peers
+}

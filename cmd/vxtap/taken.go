@@ -28,7 +28,7 @@ func (s *segment) give(now *lease.Selection, all lease.Snapshot, own lease.Lease
 	if !taken {
 		return
 	}
-	now.Peers = nil
+	now.Peers, now.IPv6Peers = nil, nil
 	if s.takenBy != by.Attrs.PublicIP { // publish has one goroutine
 		s.takenBy = by.Attrs.PublicIP
 		s.log.Warn("the subnet is another host's now, nothing is forwarded until there is another one",

@@ -53,8 +53,8 @@ func pings(t *testing.T, from, to traffic.End) {
 	}
 }
 
-// setConfig writes the network config and starts the daemons again, which read it
-// then at the latest.
+// setConfig writes the network config, between the end of the daemons of hosts and
+// their next start.
 func setConfig(t *testing.T, b *bed.Bed, directRouting bool, hosts ...int) {
 	t.Helper()
 	for _, n := range hosts {
@@ -253,6 +253,15 @@ func testDirectEnds(t *testing.T, b *bed.Bed) {
 		}
 		bed.Eventually(t, 2*time.Second, func() error { return isDirectTo(t, b, 1, 2) })
 		bed.Eventually(t, 2*time.Second, func() error { return reaches(t, two, one) })
+	})
+
+	t.Run("switched off and on while the daemons run", func(t *testing.T) {
+		setConfig(t, b, false)
+		bed.Eventually(t, 2*time.Second, func() error { return isDirectTo(t, b, 1) })
+		bed.Eventually(t, 2*time.Second, func() error { return reaches(t, one, two) })
+		setConfig(t, b, true)
+		bed.Eventually(t, 2*time.Second, func() error { return isDirectTo(t, b, 1, 2) })
+		bed.Eventually(t, 2*time.Second, func() error { return reaches(t, one, two) })
 	})
 
 	t.Run("switched off it leaves nothing", func(t *testing.T) {
