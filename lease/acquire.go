@@ -19,6 +19,13 @@ type Request struct {
 	PublicIP netip.Addr   // its VTEP, IPv4
 	MAC      ether.MAC    // its VTEP MAC
 	Previous netip.Prefix // the subnet that it had, from subnet.env; the zero Prefix if none
+
+	// The same for the IPv6 half, in a network that has one. Without a PublicIPv6
+	// the host leases an IPv4 subnet alone there.
+	PublicIPv6   netip.Addr
+	IPv6MAC      ether.MAC
+	PreviousIPv6 netip.Prefix
+
 	// Before is the lease that the host had under an address of before, as it
 	// knows it itself; the zero Lease if none. What of it still stands in the
 	// store is moved to PublicIP, with its subnet.
@@ -34,8 +41,22 @@ func (q Request) check(c Config) error {
 	if q.MAC.IsZero() || q.MAC.IsMulticast() {
 		return fmt.Errorf("MAC %v is none that a VTEP can have", q.MAC)
 	}
+	if !q.dual(c) {
+		return nil
+	}
+	if ip, err := parseVTEPv6(q.PublicIPv6.String()); err != nil {
+		return fmt.Errorf("public IPv6 address %w", err)
+	} else if c.IPv6Network.Contains(ip) {
+		return fmt.Errorf("public IPv6 address %v is inside the overlay network %v: choose the underlay's interface", ip, c.IPv6Network)
+	}
+	if q.IPv6MAC.IsZero() || q.IPv6MAC.IsMulticast() {
+		return fmt.Errorf("MAC %v is none that a VTEP can have", q.IPv6MAC)
+	}
 	return nil
 }
+
+// dual reports whether the host is to have an IPv6 half too.
+func (q Request) dual(c Config) bool { return c.EnableIPv6 && q.PublicIPv6.IsValid() }
 
 const (
 	// maxRaces bounds how often a subnet may be snatched away before Acquire
@@ -55,6 +76,11 @@ const (
 // is and never given a time to live; a value that says already what it should
 // is not written at all.
 //
+// In a dual-stack network the IPv6 subnet is chosen by the same rules and by
+// itself. A lease of ours that has one half too few or too many, since the
+// network was changed, is moved to another key and keeps its IPv4 subnet
+// (flannel deletes it, and takes another subnet in both).
+//
 // It waits for the store as Config does, but a store that refuses us is an
 // error at once, and so is a full network (ErrFull).
 func (r *Registry) Acquire(ctx context.Context, c Config, q Request) (Lease, error) {
@@ -69,7 +95,7 @@ func (r *Registry) acquire(ctx context.Context, c Config, q Request) (Lease, err
 	if err := q.check(c); err != nil {
 		return Lease{}, err
 	}
-	a := &acquisition{r: r, c: c, q: q, wishes: []netip.Prefix{q.Previous}}
+	a := &acquisition{r: r, c: c, q: q, wishes: []netip.Prefix{q.Previous}, wishesIPv6: []netip.Prefix{q.PreviousIPv6}}
 	defer a.dropGrant(ctx)
 	for race := range maxRaces {
 		l, err := a.attempt(ctx)
@@ -87,10 +113,12 @@ func (r *Registry) acquire(ctx context.Context, c Config, q Request) (Lease, err
 
 // acquisition is one call of Acquire on its way.
 type acquisition struct {
-	r      *Registry
-	c      Config
-	q      Request
-	wishes []netip.Prefix // subnets to take if they are free, best first
+	r *Registry
+	c Config
+	q Request
+	// Subnets to take if they are free, best first.
+	wishes, wishesIPv6 []netip.Prefix
+	contested          string // the key of ours whose IPv6 half somebody else had before us
 
 	// One grant serves all attempts; it is given back if no key got attached.
 	grant   GrantID
@@ -106,8 +134,11 @@ func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
 		return Lease{}, err
 	}
 	fit, unfit := a.own(entries)
-	if fit != nil {
-		return a.reuse(ctx, fit)
+	switch {
+	case fit != nil && a.whole(fit):
+		return a.reuse(ctx, fit, entries)
+	case fit != nil:
+		return a.move(ctx, fit, entries)
 	}
 	for _, e := range unfit {
 		if err := a.discard(ctx, e); err != nil {
@@ -115,23 +146,24 @@ func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
 		}
 		entries = slices.DeleteFunc(entries, func(x *entry) bool { return x == e })
 	}
-	subnet, err := a.choose(entries)
+	k, err := a.choose(entries)
 	if err != nil {
 		return Lease{}, err
 	}
-	return a.create(ctx, subnet)
+	return a.create(ctx, k)
 }
 
-// own returns the lease of this host to take up again, and those that do not fit
-// the network. Of several that fit it is the reservation, which an operator has
-// made since the host took the other one, else the one that the host has had
-// under another address (an address may have been another host's, whose lease is
-// still there), and else the first, as in flannel.
+// own returns the lease of this host to take up again, whose IPv4 half fits the
+// network, and those whose does not. Of several that fit it is the reservation,
+// which an operator has made since the host took the other one, else the one that
+// the host has had under another address (an address may have been another
+// host's, whose lease is still there), else one that can stay under its key, and
+// else the first, as in flannel.
 func (a *acquisition) own(entries []*entry) (fit *entry, unfit []*entry) {
 	for _, e := range entries {
 		switch {
 		case !e.Subnet.IsValid() || e.Attrs.PublicIP != a.q.PublicIP && !a.q.Before.stands(e):
-		case !a.c.fits(SubnetKey{e.Subnet, e.IPv6Subnet}):
+		case !a.c.fitsIPv4(e.Subnet):
 			unfit = append(unfit, e)
 		case fit == nil || a.better(e, fit):
 			fit = e
@@ -144,24 +176,33 @@ func (a *acquisition) better(e, than *entry) bool {
 	if e.Reserved() != than.Reserved() {
 		return e.Reserved()
 	}
-	return a.q.Before.stands(e) && !a.q.Before.stands(than)
+	if s, t := a.q.Before.stands(e), a.q.Before.stands(than); s != t {
+		return s
+	}
+	return a.whole(e) && !a.whole(than)
 }
 
 // reuse takes over the lease that this host holds already.
-func (a *acquisition) reuse(ctx context.Context, e *entry) (Lease, error) {
+func (a *acquisition) reuse(ctx context.Context, e *entry, entries []*entry) (Lease, error) {
+	if e.Grant != 0 && e.Grant == a.grant { // a write of this Acquire's whose answer was lost
+		if err := a.settle(ctx, e.Lease, entries); err != nil {
+			return Lease{}, err
+		}
+	}
 	l := e.Lease
-	l.Attrs = a.attrs(e.Attrs)
+	l.Attrs = a.attrs(l.IPv6Subnet, e.Attrs)
 	if !e.Reserved() {
 		if err := a.refresh(ctx, &l); err != nil {
 			return Lease{}, err
 		}
 	}
-	if l.Grant != e.Grant || e.fault != "" || l.Attrs != e.Attrs {
+	if l.Grant != e.Grant || e.fault != "" || e.IPv6Fault != "" && a.q.dual(a.c) || l.Attrs != e.Attrs {
 		if err := a.put(ctx, &l); err != nil {
 			return Lease{}, err
 		}
 	}
 	a.attached(l)
+	l.IPv6Fault = ""
 	if e.Attrs.PublicIP.IsValid() && e.Attrs.PublicIP != l.Attrs.PublicIP {
 		a.r.log.Info("lease moved to another address", "subnet", l.Subnet, "key", a.r.path(l.Key), "publicip", l.Attrs.PublicIP, "before", e.Attrs.PublicIP)
 		return l, nil
@@ -194,74 +235,85 @@ func (a *acquisition) refresh(ctx context.Context, l *Lease) error {
 	return nil
 }
 
-// discard deletes a lease of this host that no longer fits the network. If
-// only its IPv6 half does not fit, the IPv4 subnet is kept if nobody snatches
-// it: containers live there.
+// discard deletes a lease of this host that no longer fits the network. Its IPv6
+// half is kept if that fits and nobody snatches it.
 func (a *acquisition) discard(ctx context.Context, e *entry) error {
 	a.r.log.Warn("deleting own lease that does not fit the network", "key", a.r.path(e.Key), "subnet", e.Subnet)
-	if a.c.fitsIPv4(e.Subnet) {
-		a.wishes = append([]netip.Prefix{e.Subnet}, a.wishes...)
-	}
+	a.wishesIPv6 = append([]netip.Prefix{e.IPv6Subnet}, a.wishesIPv6...)
 	return a.r.patient(ctx, func() error { return a.r.store.Delete(ctx, e.Key, e.Revision) })
 }
 
-func (a *acquisition) choose(entries []*entry) (netip.Prefix, error) {
-	taken := a.c.taken(entries)
-	for _, p := range a.wishes {
-		if a.c.fitsIPv4(p) && !taken.overlap(p) {
+// choose returns what is to be leased, each half by itself.
+func (a *acquisition) choose(entries []*entry) (k SubnetKey, err error) {
+	k.IPv4, err = a.chooseIn(a.c.ipv4(), a.wishes, entries)
+	if err == nil && a.q.dual(a.c) {
+		k.IPv6, err = a.chooseIn(a.c.ipv6(), a.wishesIPv6, entries)
+	}
+	return k, err
+}
+
+func (a *acquisition) chooseIn(n plan, wishes []netip.Prefix, entries []*entry) (netip.Prefix, error) {
+	taken := n.taken(entries)
+	for _, p := range wishes {
+		if n.fits(p) && !taken.overlap(p) {
 			return p, nil
 		}
 	}
-	free := a.c.free(taken, choices)
+	free := n.free(taken, choices)
 	if len(free) == 0 {
-		return netip.Prefix{}, a.full(entries)
+		return netip.Prefix{}, a.full(n, entries)
 	}
 	return free[a.r.o.Pick(len(free))], nil
 }
 
 // full says that there is no free subnet, and names the key that takes more than
 // one if there is such a key: deleting it may be all that is needed.
-func (a *acquisition) full(entries []*entry) error {
+func (a *acquisition) full(n plan, entries []*entry) error {
 	var wide string
-	if e := a.c.widest(entries); e != nil {
-		wide = fmt.Sprintf(" (%v of it by the one key %q)", e.held, clip(a.r.path(e.Key)))
+	if e := n.widest(entries); e != nil {
+		wide = fmt.Sprintf(" (%v of it by the one key %q)", n.held(e), clip(a.r.path(e.Key)))
 	}
 	return fmt.Errorf("%w: every /%d from %v to %v is leased%s; enlarge the network, or delete leases of hosts that are gone below %s",
-		ErrFull, a.c.SubnetLen, a.c.SubnetMin, a.c.SubnetMax, wide, a.r.path(subnetsDir))
+		ErrFull, n.len, n.min, n.max, wide, a.r.path(subnetsDir))
 }
 
-// create leases subnet, which was free when it was looked at.
-func (a *acquisition) create(ctx context.Context, subnet netip.Prefix) (Lease, error) {
+// create leases what was free when it was looked at.
+func (a *acquisition) create(ctx context.Context, k SubnetKey) (Lease, error) {
 	if err := a.ensureGrant(ctx); err != nil {
 		return Lease{}, err
 	}
 	l := Lease{
-		Key:     subnetsDir + SubnetKey{IPv4: subnet}.String(),
-		Subnet:  subnet,
-		Attrs:   a.attrs(Attrs{}),
-		Expires: a.expires,
-		Grant:   a.grant,
+		Key:        subnetsDir + k.String(),
+		Subnet:     k.IPv4,
+		IPv6Subnet: k.IPv6,
+		Attrs:      a.attrs(k.IPv6, Attrs{}),
+		Expires:    a.expires,
+		Grant:      a.grant,
 	}
 	if err := a.put(ctx, &l); err != nil {
 		return Lease{}, err
 	}
 	l.Created = l.Revision
+	if err := a.confirm(ctx, l); err != nil {
+		return Lease{}, err
+	}
 	a.r.log.Info("lease acquired", "subnet", l.Subnet, "key", a.r.path(l.Key))
 	return l, nil
 }
 
-// attrs returns what we publish. The IPv6 half of a value that was there stays:
-// flannel skips a peer whose key has two halves and whose value has one.
-func (a *acquisition) attrs(old Attrs) Attrs {
-	return Attrs{
-		PublicIP:    a.q.PublicIP,
-		PublicIPv6:  old.PublicIPv6,
-		BackendType: backendVXLAN,
-		VNI:         a.c.Backend.VNI,
-		MAC:         a.q.MAC,
-		IPv6VNI:     old.IPv6VNI,
-		IPv6MAC:     old.IPv6MAC,
+// attrs returns what we publish under a key with the half ipv6. Where this host
+// has no IPv6, that of a value that was there stays: flannel skips a peer whose
+// key has two halves and whose value has one.
+func (a *acquisition) attrs(ipv6 netip.Prefix, old Attrs) Attrs {
+	l := Attrs{PublicIP: a.q.PublicIP, BackendType: backendVXLAN, VNI: a.c.Backend.VNI, MAC: a.q.MAC}
+	switch {
+	case !ipv6.IsValid():
+	case a.q.dual(a.c):
+		l.PublicIPv6, l.IPv6VNI, l.IPv6MAC = a.q.PublicIPv6, a.c.Backend.VNI, a.q.IPv6MAC
+	default:
+		l.PublicIPv6, l.IPv6VNI, l.IPv6MAC = old.PublicIPv6, old.IPv6VNI, old.IPv6MAC
 	}
+	return l
 }
 
 // put writes l where l.Revision says that it was, and sets its new revision.
@@ -270,8 +322,15 @@ func (a *acquisition) put(ctx context.Context, l *Lease) error {
 	if err != nil {
 		return err
 	}
-	err = a.r.patient(ctx, func() error {
-		rev, err := a.r.store.Put(ctx, l.Key, value, l.Revision, l.Grant)
+	return a.write(ctx, l, func() (int64, error) {
+		return a.r.store.Put(ctx, l.Key, value, l.Revision, l.Grant)
+	})
+}
+
+// write calls f, which writes l to the store, until the store answers.
+func (a *acquisition) write(ctx context.Context, l *Lease, f func() (int64, error)) error {
+	err := a.r.patient(ctx, func() error {
+		rev, err := f()
 		if err == nil {
 			l.Revision = rev
 		}
@@ -326,50 +385,4 @@ func (a *acquisition) dropGrant(ctx context.Context) {
 	if err := a.r.store.Revoke(ctx, a.grant); err != nil {
 		a.r.log.Debug("unused grant is left to expire", "error", err)
 	}
-}
-
-// Release gives l up: it deletes the key, if it still is this host's. A
-// reservation is left as it is: it says whose the subnet is when the host is
-// down, too.
-func (r *Registry) Release(ctx context.Context, l Lease) error {
-	if err := r.release(ctx, l); err != nil {
-		return fmt.Errorf("release lease: %w", err)
-	}
-	return nil
-}
-
-func (r *Registry) release(ctx context.Context, l Lease) error {
-	entries, err := r.store.List(ctx, l.Key)
-	if err != nil {
-		return err
-	}
-	for _, e := range readEntries(entries) {
-		if e.Key != l.Key {
-			continue
-		}
-		if e.Attrs.PublicIP != l.Attrs.PublicIP {
-			return nil
-		}
-		if e.Reserved() {
-			r.log.Info("reservation left in place", "key", r.path(e.Key))
-			return nil
-		}
-		if err := r.store.Delete(ctx, e.Key, e.Revision); err != nil {
-			return err
-		}
-		return r.revokeOwn(ctx, e.Grant)
-	}
-	return nil
-}
-
-// revokeOwn ends a grant that nothing is attached to any more. Of a grant that
-// somebody else made we cannot know that.
-func (r *Registry) revokeOwn(ctx context.Context, id GrantID) error {
-	r.mu.Lock()
-	ours := id != 0 && id == r.granted
-	r.mu.Unlock()
-	if !ours {
-		return nil
-	}
-	return r.store.Revoke(ctx, id)
 }

@@ -19,6 +19,9 @@ func heldEntries(subnets ...netip.Prefix) []*entry {
 	return out
 }
 
+// free returns the first subnets of n that none of entries holds.
+func free(n plan, entries []*entry, limit int) []netip.Prefix { return n.free(n.taken(entries), limit) }
+
 func TestFree(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -50,7 +53,7 @@ func TestFree(t *testing.T) {
 			for _, s := range tt.want {
 				want = append(want, pfx(s))
 			}
-			got := mustConfig(t, tt.config).free(mustConfig(t, tt.config).taken(heldEntries(held...)), tt.limit)
+			got := free(mustConfig(t, tt.config).ipv4(), heldEntries(held...), tt.limit)
 			if !slices.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
@@ -78,8 +81,8 @@ func TestFreeAgainstThePlainWay(t *testing.T) {
 				a = a.Next()
 			}
 		}
-		ranges := c.taken(heldEntries(held...))
-		if got := c.free(ranges, 1000); !slices.Equal(got, want) {
+		ranges := c.ipv4().taken(heldEntries(held...))
+		if got := c.ipv4().free(ranges, 1000); !slices.Equal(got, want) {
 			t.Fatalf("held %v: got %v, want %v", held, got, want)
 		}
 		for _, p := range want {
@@ -103,7 +106,7 @@ func TestFreeIsFast(t *testing.T) {
 		l.Pairs = append(l.Pairs, Pair{Key: fmt.Sprintf("subnets/10.%d.%d.0-24", i>>8, i&255), Value: []byte(golden)})
 	}
 	start := time.Now()
-	got := c.free(c.taken(readEntries(l)), choices)
+	got := free(c.ipv4(), readEntries(l), choices)
 	if took := time.Since(start); took > 2*time.Second {
 		t.Errorf("took %v", took)
 	}

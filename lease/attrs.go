@@ -68,45 +68,54 @@ func (a Attrs) MarshalJSON() ([]byte, error) {
 // vxlan is no fault; only its BackendType and PublicIP are read, and not
 // checked. With an error the PublicIP is returned all the same where it could
 // be read: whose lease it is matters even when its rest is broken.
+//
+// A broken IPv6 half is left out and does not cost the peer its IPv4 half.
 func ParseAttrs(b []byte) (Attrs, error) {
+	a, _, err := parseAttrs(b)
+	return a, err
+}
+
+// parseAttrs is ParseAttrs that also says why the IPv6 half was left out; nil if
+// it is good, or not there.
+func parseAttrs(b []byte) (a Attrs, ipv6, err error) {
 	var w wireAttrs
 	if err := json.Unmarshal(b, &w); err != nil {
-		return Attrs{}, errors.New("the value is not the JSON of a lease")
+		return Attrs{}, nil, errors.New("the value is not the JSON of a lease")
 	}
 	if w.BackendType != backendVXLAN {
 		// null and {} are JSON too, and no lease of any backend.
 		if w.PublicIP == "" && w.BackendType == "" {
-			return Attrs{}, errors.New("the value names neither a PublicIP nor a BackendType")
+			return Attrs{}, nil, errors.New("the value names neither a PublicIP nor a BackendType")
 		}
 		ip, _ := netip.ParseAddr(w.PublicIP)
-		return Attrs{BackendType: clip(w.BackendType), PublicIP: ip}, nil
+		return Attrs{BackendType: clip(w.BackendType), PublicIP: ip}, nil, nil
 	}
-	a := Attrs{BackendType: backendVXLAN}
-	var err error
+	a = Attrs{BackendType: backendVXLAN}
 	if a.PublicIP, err = parseVTEP(w.PublicIP); err != nil {
-		return a, fmt.Errorf("PublicIP %w", err)
+		return a, nil, fmt.Errorf("PublicIP %w", err)
 	}
 	if a.VNI, a.MAC, err = parseBackendData(w.BackendData); err != nil {
-		return a, fmt.Errorf("BackendData %w", err)
+		return a, nil, fmt.Errorf("BackendData %w", err)
 	}
-	a.readIPv6(w)
-	return a, nil
+	if w.PublicIPv6 != nil {
+		ipv6 = a.readIPv6(w)
+	}
+	return a, ipv6, nil
 }
 
-// readIPv6 reads the IPv6 half of the value. A broken one is left out and does
-// not cost the peer its IPv4 half, which is the one that is used.
-func (a *Attrs) readIPv6(w wireAttrs) {
-	if w.PublicIPv6 == nil {
-		return
-	}
-	ip, err := netip.ParseAddr(*w.PublicIPv6)
-	if err != nil || !ip.Is6() || ip.Is4In6() || ip.Zone() != "" {
-		return
+// readIPv6 reads the IPv6 half of the value as far as it is good.
+func (a *Attrs) readIPv6(w wireAttrs) error {
+	ip, err := parseVTEPv6(*w.PublicIPv6)
+	if err != nil {
+		return fmt.Errorf("PublicIPv6 %w", err)
 	}
 	a.PublicIPv6 = ip
-	if vni, mac, err := parseBackendData(w.BackendV6Data); err == nil {
-		a.IPv6VNI, a.IPv6MAC = vni, mac
+	vni, mac, err := parseBackendData(w.BackendV6Data)
+	if err != nil {
+		return fmt.Errorf("BackendV6Data %w", err)
 	}
+	a.IPv6VNI, a.IPv6MAC = vni, mac
+	return nil
 }
 
 // parseVTEP reads an IPv4 address to which a datagram to one host can go.
@@ -118,6 +127,18 @@ func parseVTEP(s string) (netip.Addr, error) {
 	case err != nil || !ip.Is4():
 		return netip.Addr{}, fmt.Errorf("%q is no IPv4 address", clip(s))
 	case ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return ip, fmt.Errorf("%v is no address of one host on a network", ip)
+	}
+	return ip, nil
+}
+
+// parseVTEPv6 is parseVTEP for IPv6.
+func parseVTEPv6(s string) (netip.Addr, error) {
+	ip, err := netip.ParseAddr(s)
+	switch {
+	case err != nil || !ip.Is6() || ip.Is4In6() || ip.Zone() != "":
+		return netip.Addr{}, fmt.Errorf("%q is no IPv6 address", clip(s))
+	case ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast():
 		return ip, fmt.Errorf("%v is no address of one host on a network", ip)
 	}
 	return ip, nil

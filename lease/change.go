@@ -3,6 +3,7 @@
 package lease
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -70,6 +71,7 @@ const (
 	effectLive     = "hosts of vxtap follow at once; flanneld when restarted"
 	effectAlone    = "each host follows when it is restarted"
 	effectTogether = "each host follows when it is restarted; hosts with the old and with the new value do not reach each other"
+	effectDual     = "each host follows when it is restarted, and keeps its IPv4 subnet; flanneld takes another one"
 	effectNone     = "hosts of vxtap have no use for it; flanneld follows when restarted"
 	effectLease    = "counts when a host leases: at once for new hosts, at its restart for one that has a lease"
 )
@@ -80,6 +82,8 @@ func effectOf(setting string) string {
 		return effectTogether
 	case "SubnetLen", "SubnetMin", "SubnetMax", "IPv6SubnetLen", "IPv6SubnetMin", "IPv6SubnetMax":
 		return effectLease
+	case "EnableIPv6":
+		return effectDual
 	case "EnableNFTables", "Backend.MTU", "Backend.DirectRouting":
 		return effectLive
 	case "Backend.Learning":
@@ -141,13 +145,17 @@ func (c Config) misfit(l Lease) string {
 	case !c.fitsIPv4(l.Subnet):
 		return fmt.Sprintf("it is not between SubnetMin %v and SubnetMax %v", c.SubnetMin, c.SubnetMax)
 	case l.IPv6Subnet.IsValid() && !c.EnableIPv6:
-		return "it has an IPv6 half, and EnableIPv6 is false: the IPv4 half is kept if it is still free"
+		return "it has an IPv6 half, and EnableIPv6 is false: the IPv4 half is kept, by flanneld if it is still free"
+	case l.IPv6Subnet.IsValid() && !c.fitsIPv6(l.IPv6Subnet):
+		return fmt.Sprintf("its IPv6 half %v is no /%d from %v to %v: the IPv4 half is kept, by flanneld if it is still free",
+			l.IPv6Subnet, c.IPv6SubnetLen, c.IPv6SubnetMin, c.IPv6SubnetMax)
 	}
 	return ""
 }
 
 // Room returns how many subnets the network has for hosts.
 func (c Config) Room() int {
-	first, last := spanOf(netip.PrefixFrom(c.SubnetMin, c.SubnetLen), 0), spanOf(netip.PrefixFrom(c.SubnetMax, c.SubnetLen), 0)
-	return int((last.first-first.first)>>(32-c.SubnetLen)) + 1
+	first, last := c.SubnetMin.As4(), c.SubnetMax.As4()
+	between := binary.BigEndian.Uint32(last[:]) - binary.BigEndian.Uint32(first[:])
+	return int(between>>(32-c.SubnetLen)) + 1
 }

@@ -103,7 +103,7 @@ func TestRoom(t *testing.T) {
 			if got := c.Room(); got != tt.want {
 				t.Errorf("got %d, want %d", got, tt.want)
 			}
-			if free := c.free(nil, tt.want+1); len(free) != tt.want {
+			if free := c.ipv4().free(nil, tt.want+1); len(free) != tt.want {
 				t.Errorf("%d subnets can be leased, want %d", len(free), tt.want)
 			}
 		})

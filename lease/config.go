@@ -29,8 +29,8 @@ type Config struct {
 
 	Backend Backend
 
-	// Notes are remarks for the log, one sentence each: fields that nobody
-	// knows, halves of the network that this program leaves alone.
+	// Notes are remarks for the log, one sentence each, as on fields that nobody
+	// knows.
 	Notes []string
 }
 
@@ -53,6 +53,10 @@ const (
 	// needs. Less is a mistyped number.
 	minMTU = 576
 	maxMTU = 65535 // an IPv4 datagram is no longer
+
+	// minMTUIPv6 leaves the overlay the 1280 bytes that IPv6 needs (RFC 8200,
+	// section 5). Linux has no IPv6 on a device with less.
+	minMTUIPv6 = 1280 + vxlan.OverheadIPv6
 )
 
 // Reading is what there is to say of a network config, whether it can be used
@@ -159,11 +163,7 @@ func (c *Config) setIPv4(o *object, p plan) {
 	}
 	p = p.check(o)
 	c.Network, c.SubnetLen, c.SubnetMin, c.SubnetMax = p.network, p.len, p.min, p.max
-	for _, s := range []string{"0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"} {
-		if bad := netip.MustParsePrefix(s); c.Network.Overlaps(bad) {
-			o.fault("Network %v overlaps %v, whose addresses no host can have; put a private network instead, as 10.5.0.0/16", c.Network, bad)
-		}
-	}
+	o.refuseOverlap("Network", c.Network, ipv4.networkFor, "0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")
 }
 
 func (c *Config) setIPv6(o *object, p plan) {
@@ -172,7 +172,11 @@ func (c *Config) setIPv6(o *object, p plan) {
 	}
 	p = p.check(o)
 	c.IPv6Network, c.IPv6SubnetLen, c.IPv6SubnetMin, c.IPv6SubnetMax = p.network, p.len, p.min, p.max
-	o.note("EnableIPv6 is true: this program carries the IPv4 half of the network only, so far")
+	o.refuseOverlap("IPv6Network", c.IPv6Network, ipv6.networkFor, "::/8", "fe80::/10", "ff00::/8")
+	if mtu := c.Backend.MTU; mtu != 0 && mtu < minMTUIPv6 {
+		o.fault("Backend: MTU %d leaves %d for IPv6 packets, which must be able to have %d bytes: put at least %d",
+			mtu, mtu-vxlan.OverheadIPv6, minMTUIPv6-vxlan.OverheadIPv6, minMTUIPv6)
+	}
 }
 
 // readBackend reads the Backend object. Its Type decides which of flannel's

@@ -70,12 +70,10 @@ func TestParseConfig(t *testing.T) {
 				Notes: []string{`network config: field "Networks" is for Kubernetes and ignored`}}},
 		{"IPv6 with everything given", `{"EnableIPv6": true, "Network": "10.3.0.0/16", "IPv6Network": "fc00::1/48", "IPv6SubnetLen": 56, "IPv6SubnetMin": "fc00:0:0:100::", "IPv6SubnetMax": "fc00:0:0:200::", "Backend": {"Type": "vxlan", "VNI": 9999}}`,
 			Config{EnableIPv4: true, EnableIPv6: true, Network: pfx("10.3.0.0/16"), SubnetLen: 24, SubnetMin: ip("10.3.1.0"), SubnetMax: ip("10.3.255.0"),
-				IPv6Network: pfx("fc00::/48"), IPv6SubnetLen: 56, IPv6SubnetMin: ip("fc00:0:0:100::"), IPv6SubnetMax: ip("fc00:0:0:200::"), Backend: Backend{Type: "vxlan", VNI: 9999, Port: 8472},
-				Notes: []string{"EnableIPv6 is true: this program carries the IPv4 half of the network only, so far"}}},
-		{"dual stack goes on with its IPv4 half", `{"EnableIPv6": true, "Network": "10.3.0.0/16", "IPv6Network": "fc00::/48", "Backend": {"Type": "vxlan"}}`,
+				IPv6Network: pfx("fc00::/48"), IPv6SubnetLen: 56, IPv6SubnetMin: ip("fc00:0:0:100::"), IPv6SubnetMax: ip("fc00:0:0:200::"), Backend: Backend{Type: "vxlan", VNI: 9999, Port: 8472}}},
+		{"dual stack with the defaults", `{"EnableIPv6": true, "Network": "10.3.0.0/16", "IPv6Network": "fc00::/48", "Backend": {"Type": "vxlan"}}`,
 			Config{EnableIPv4: true, EnableIPv6: true, Network: pfx("10.3.0.0/16"), SubnetLen: 24, SubnetMin: ip("10.3.1.0"), SubnetMax: ip("10.3.255.0"),
-				IPv6Network: pfx("fc00::/48"), IPv6SubnetLen: 64, IPv6SubnetMin: ip("fc00:0:0:1::"), IPv6SubnetMax: ip("fc00:0:0:ffff::"), Backend: vx,
-				Notes: []string{"EnableIPv6 is true: this program carries the IPv4 half of the network only, so far"}}},
+				IPv6Network: pfx("fc00::/48"), IPv6SubnetLen: 64, IPv6SubnetMin: ip("fc00:0:0:1::"), IPv6SubnetMax: ip("fc00:0:0:ffff::"), Backend: vx}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -139,6 +137,10 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"IPv6 max outside", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/48", "IPv6SubnetMax": "fd01::", ` + v + `}`, []string{"IPv6SubnetMax fd01:: is outside"}},
 		{"IPv6 min not aligned", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/48", "IPv6SubnetMin": "fd00:0:0:1::1", ` + v + `}`, []string{"put fd00:0:0:1::"}},
 		{"IPv6 min above max", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/48", "IPv6SubnetMin": "fd00:0:0:2::", "IPv6SubnetMax": "fd00:0:0:1::", ` + v + `}`, []string{"IPv6SubnetMin fd00:0:0:2:: is above IPv6SubnetMax"}},
+		{"IPv6 network of multicast addresses", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "ff05::/48", ` + v + `}`, []string{"IPv6Network ff05::/48 overlaps ff00::/8"}},
+		{"IPv6 network of link-local addresses", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fe80::/48", ` + v + `}`, []string{"overlaps fe80::/10"}},
+		{"IPv6 network of everything", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "::/0", ` + v + `}`, []string{"overlaps ::/8"}},
+		{"MTU too small for IPv6", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/48", "Backend": {"Type": "vxlan", "MTU": 1349}}`, []string{"MTU 1349 leaves 1279", "at least 1350"}},
 		{"max outside", `{"Network": "10.5.0.0/16", "SubnetMax": "10.6.0.0", ` + v + `}`, []string{"SubnetMax 10.6.0.0 is outside"}},
 		{"max not aligned", `{"Network": "10.5.0.0/16", "SubnetMax": "10.5.9.1", ` + v + `}`, []string{"put 10.5.9.0"}},
 		{"min is empty, where flanneld stops", `{"Network": "10.5.0.0/16", "SubnetMin": "", ` + v + `}`, []string{`SubnetMin "" is no address`}},
@@ -212,7 +214,7 @@ func FuzzParseConfig(f *testing.F) {
 			t.Errorf("Network %v is not masked IPv4", c.Network)
 		case !c.fitsIPv4(netip.PrefixFrom(c.SubnetMin, c.SubnetLen)) || !c.fitsIPv4(netip.PrefixFrom(c.SubnetMax, c.SubnetLen)):
 			t.Errorf("SubnetMin %v or SubnetMax %v cannot be leased", c.SubnetMin, c.SubnetMax)
-		case len(c.free(nil, 1)) != 1:
+		case len(c.ipv4().free(nil, 1)) != 1:
 			t.Error("an empty network has no free subnet")
 		case c.Backend.Type != "vxlan" || c.Backend.VNI == 0 || c.Backend.Port == 0:
 			t.Errorf("got backend %+v", c.Backend)

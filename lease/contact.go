@@ -64,6 +64,12 @@ func (c *contact) Delete(ctx context.Context, key string, ifRevision int64) erro
 	return err
 }
 
+func (c *contact) Move(ctx context.Context, from string, ifRevision int64, to string, value []byte, grant GrantID) (int64, error) {
+	rev, err := c.Store.Move(ctx, from, ifRevision, to, value, grant)
+	c.note(ctx, err)
+	return rev, err
+}
+
 func (c *contact) Watch(ctx context.Context, prefix string, from int64, deliver func(Batch)) error {
 	err := c.Store.Watch(ctx, prefix, from, func(b Batch) {
 		c.note(ctx, nil)

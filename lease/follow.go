@@ -13,6 +13,9 @@ func (c Config) Follow(after Config, own Lease) Config {
 	if c.Network == after.Network && after.fitsIPv4(own.Subnet) {
 		c.SubnetLen, c.SubnetMin, c.SubnetMax = after.SubnetLen, after.SubnetMin, after.SubnetMax
 	}
+	if c.EnableIPv6 && after.EnableIPv6 && c.IPv6Network == after.IPv6Network && (!own.IPv6Subnet.IsValid() || after.fitsIPv6(own.IPv6Subnet)) {
+		c.IPv6SubnetLen, c.IPv6SubnetMin, c.IPv6SubnetMax = after.IPv6SubnetLen, after.IPv6SubnetMin, after.IPv6SubnetMax
+	}
 	return c
 }
 
@@ -22,7 +25,7 @@ func (c Config) Fixed(after Config) []Change {
 	var fixed []Change
 	for _, x := range c.Changes(after) {
 		switch x.Effect {
-		case effectAlone, effectTogether:
+		case effectAlone, effectTogether, effectDual:
 			fixed = append(fixed, x)
 		}
 	}

@@ -258,11 +258,11 @@ func (k *keeper) take(ev Event, revision int64) (conflict string, anew bool, err
 	if ev.Deleted {
 		return "", false, fmt.Errorf("%w: the key %s was deleted, or its time ran out", ErrLost, k.r.path(ev.Key))
 	}
-	a, err := ParseAttrs(ev.Value)
+	a, ipv6, err := parseAttrs(ev.Value)
 	if isHost(a.PublicIP) && a.PublicIP != k.own.Attrs.PublicIP {
 		return "", false, fmt.Errorf("%w: somebody wrote PublicIP %v to the key %s", ErrLost, a.PublicIP, k.r.path(ev.Key))
 	}
-	if k.junk = k.junkOf(ev, a, err); k.junk != nil {
+	if k.junk = k.junkOf(ev, a, ipv6, err); k.junk != nil {
 		// The grant stays the one that our value had, and will have again.
 		k.r.setConflict(fmt.Sprintf("the value under %s is broken, so that peers leave this host out, and will be put back: %s", k.r.path(ev.Key), k.junk.reason))
 		select {
@@ -290,11 +290,20 @@ func (k *keeper) take(ev Event, revision int64) (conflict string, anew bool, err
 // conflictOf says in what a, a whole value found under our own key with our own
 // PublicIP, is not what we published; "" if it is.
 func (r *Registry) conflictOf(own Lease, a Attrs) string {
-	if a.MAC == own.Attrs.MAC {
+	what, theirs, ours := "MAC", any(a.MAC), any(own.Attrs.MAC)
+	switch {
+	case a.MAC != own.Attrs.MAC:
+	case !own.dual():
+		return ""
+	case a.PublicIPv6 != own.Attrs.PublicIPv6:
+		what, theirs, ours = "PublicIPv6", a.PublicIPv6, own.Attrs.PublicIPv6
+	case a.IPv6MAC != own.Attrs.IPv6MAC:
+		what, theirs, ours = "MAC for IPv6", a.IPv6MAC, own.Attrs.IPv6MAC
+	default:
 		return ""
 	}
-	return fmt.Sprintf("somebody with our PublicIP %v publishes MAC %v under %s, ours is %v: stop the other daemon on this host, then restart this one",
-		a.PublicIP, a.MAC, r.path(own.Key), own.Attrs.MAC)
+	return fmt.Sprintf("somebody with our PublicIP %v publishes %s %v under %s, ours is %v: stop the other daemon on this host, then restart this one",
+		a.PublicIP, what, theirs, r.path(own.Key), ours)
 }
 
 // setConflict notes a conflict, or "" that there is none, and reports whether

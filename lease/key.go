@@ -88,16 +88,31 @@ func parseHalf(s string, longest uint64) (netip.Prefix, error) {
 	return netip.PrefixFrom(a, int(n)), nil
 }
 
+// cutHalves splits a key where flannel's pattern would.
+func cutHalves(key string) (v4, v6 string) {
+	if i := strings.LastIndexByte(key, '&'); i >= 0 {
+		return key[:i], key[i+1:]
+	}
+	return key, ""
+}
+
+// heldIPv6By is heldBy for the IPv6 half; the zero Prefix where there is none.
+func heldIPv6By(key string) netip.Prefix {
+	_, v6 := cutHalves(key)
+	p, err := parseHalf(v6, 127)
+	if err != nil || !p.Addr().Is6() || p.Addr().Is4In6() {
+		return netip.Prefix{}
+	}
+	return p.Masked()
+}
+
 // heldBy returns the subnet that somebody may believe the key to hold: what
 // ParseKey makes of it, and else what flannel's pattern might, which takes the
 // last thing in the whole key that looks like a subnet. It guesses rather too
 // much than too little, for a subnet that is passed over costs nothing and one
 // that is taken twice costs two hosts.
 func heldBy(key string) (netip.Prefix, bool) {
-	v4 := key
-	if i := strings.LastIndexByte(key, '&'); i >= 0 {
-		v4 = key[:i]
-	}
+	v4, _ := cutHalves(key)
 	dash := strings.LastIndexByte(v4, '-')
 	if dash < 0 {
 		return netip.Prefix{}, false

@@ -103,8 +103,14 @@ func FuzzParseKey(f *testing.F) {
 		if ok && (held != held.Masked() || !held.Addr().Is4()) {
 			t.Errorf("held %v is no masked IPv4 subnet", held)
 		}
+		if six := heldIPv6By(s); six.IsValid() && (six != six.Masked() || !six.Addr().Is6()) {
+			t.Errorf("held %v is no masked IPv6 subnet", six)
+		}
 		if err != nil {
 			return
+		}
+		if six := heldIPv6By(s); six != k.IPv6 {
+			t.Errorf("%q: a good key holds %v, want %v", s, six, k.IPv6)
 		}
 		if again, err := ParseKey(k.String()); err != nil || again != k {
 			t.Errorf("%q: %v reads back as %v, %v", s, k, again, err)

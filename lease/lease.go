@@ -16,6 +16,9 @@ type Lease struct {
 	Subnet     netip.Prefix // IPv4, masked
 	IPv6Subnet netip.Prefix // the other half of a dual-stack key; else the zero Prefix
 	Attrs      Attrs
+	// IPv6Fault says why the key's IPv6 half has no good one in the value, or the
+	// other way round; "" where both have one, or neither.
+	IPv6Fault string
 	// Expires is when the store drops the lease unless it is renewed. It is
 	// known for this host's own lease, as Acquire returns it, and zero for a
 	// reservation, which never expires. In a Snapshot it is always zero: asking
@@ -29,6 +32,9 @@ type Lease struct {
 // Reserved reports whether the lease never expires: its key was put without a
 // time to live, by an operator who wants this host to keep this subnet.
 func (l Lease) Reserved() bool { return l.Grant == 0 }
+
+// dual reports whether l is reached by IPv6 too.
+func (l Lease) dual() bool { return l.IPv6Subnet.IsValid() && l.Attrs.PublicIPv6.IsValid() }
 
 // Rejected is a key under subnets that was left out, and why. Both are to be
 // shown to people: at most about 200 bytes, the end of a longer key left out,
@@ -73,8 +79,11 @@ type Snapshot struct {
 
 // Selection is a Snapshot seen from one host.
 type Selection struct {
-	Peers    []Lease    // VXLAN peers that frames may go to, in key order
-	Rejected []Rejected // what the snapshot left out, and what cannot be a peer of this host
+	Peers []Lease // VXLAN peers that frames may go to, in key order
+	// IPv6Peers are those for IPv6 frames, in key order: most are in Peers too.
+	// None where the network has no IPv6.
+	IPv6Peers []Lease
+	Rejected  []Rejected // what the snapshot left out, and what cannot be a peer of this host
 	// OtherBackend counts leases of flannel's other backends. They are no
 	// fault: flanneld ignores them too.
 	OtherBackend int
@@ -82,15 +91,17 @@ type Selection struct {
 
 // entry is one key under subnets, whether it makes a lease or not.
 type entry struct {
-	Lease              // its Attrs may be partly set when fault is not ""
-	held  netip.Prefix // what the key takes from everybody else; the zero Prefix: nothing
-	fault string       // why it is no lease; "" for a good one
+	Lease                 // its Attrs may be partly set when fault is not ""
+	held     netip.Prefix // what the key takes from everybody else; the zero Prefix: nothing
+	heldIPv6 netip.Prefix // the same in IPv6
+	fault    string       // why it is no lease; "" for a good one
 }
 
 // readEntry makes an entry of whatever is in the store.
 func readEntry(p Pair) *entry {
 	e := &entry{Lease: Lease{Key: p.Key, Created: p.Created, Revision: p.Revision, Grant: p.Grant}}
 	e.held, _ = heldBy(p.Key)
+	e.heldIPv6 = heldIPv6By(p.Key)
 	name, ok := strings.CutPrefix(p.Key, subnetsDir)
 	if !ok {
 		e.fault = "the key is beside the directory subnets/, where flanneld sees it and nobody should put one"
@@ -102,8 +113,16 @@ func readEntry(p Pair) *entry {
 		return e
 	}
 	e.Subnet, e.IPv6Subnet, e.held = k.IPv4, k.IPv6, k.IPv4
-	if e.Attrs, err = ParseAttrs(p.Value); err != nil {
+	a, ipv6, err := parseAttrs(p.Value)
+	e.Attrs = a
+	switch {
+	case err != nil:
 		e.fault = err.Error()
+	case !k.IPv6.IsValid(): // flannel looks at the key first
+	case ipv6 != nil:
+		e.IPv6Fault = printable(ipv6.Error())
+	case a.BackendType == backendVXLAN && !a.PublicIPv6.IsValid():
+		e.IPv6Fault = "the key has an IPv6 half, and the value names no PublicIPv6"
 	}
 	return e
 }
@@ -121,13 +140,19 @@ func readEntries(l Listing) []*entry {
 // sameValue reports whether a and b tell the same to everybody but the store:
 // flanneld puts its unchanged lease anew every day, which is no news.
 func sameValue(a, b *entry) bool {
-	return a.Key == b.Key && a.fault == b.fault && a.Attrs == b.Attrs &&
+	return a.Key == b.Key && a.fault == b.fault && a.Attrs == b.Attrs && a.IPv6Fault == b.IPv6Fault &&
 		a.Created == b.Created && a.Reserved() == b.Reserved()
 }
 
 // snapshot splits entries, which are in key order.
 func snapshot(entries []*entry, revision int64) Snapshot {
-	s := Snapshot{Leases: make([]Lease, 0, len(entries)), Revision: revision}
+	return snapshotIn(nil, entries, revision)
+}
+
+// snapshotIn is snapshot with the leases in the memory of spare, as far as that
+// is enough.
+func snapshotIn(spare []Lease, entries []*entry, revision int64) Snapshot {
+	s := Snapshot{Leases: slices.Grow(spare[:0], len(entries)), Revision: revision}
 	for _, e := range entries {
 		if e.fault != "" {
 			s.Rejected = append(s.Rejected, rejected(e.Key, e.fault))

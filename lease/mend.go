@@ -23,10 +23,10 @@ func isHost(ip netip.Addr) bool {
 	return err == nil
 }
 
-// junkOf returns why ev, which parses to a and err, is nobody's claim to our
-// key; nil if it is somebody's. The caller has seen to it that a names no other
-// host.
-func (k *keeper) junkOf(ev Event, a Attrs, err error) *junk {
+// junkOf returns why ev, which parses to a and, with its IPv6 half's, to err, is
+// nobody's claim to our key; nil if it is somebody's. The caller has seen to it
+// that a names no other host.
+func (k *keeper) junkOf(ev Event, a Attrs, ipv6, err error) *junk {
 	switch {
 	case err != nil:
 		return &junk{ev.Revision, err.Error()}
@@ -34,6 +34,11 @@ func (k *keeper) junkOf(ev Event, a Attrs, err error) *junk {
 		return &junk{ev.Revision, "it names no host"}
 	case a.BackendType != backendVXLAN:
 		return &junk{ev.Revision, fmt.Sprintf("it is of the backend %q", a.BackendType)}
+	case !k.own.dual():
+	case ipv6 != nil:
+		return &junk{ev.Revision, "its IPv6 half is broken: " + ipv6.Error()}
+	case !a.PublicIPv6.IsValid():
+		return &junk{ev.Revision, "it has no IPv6 half"}
 	}
 	return nil
 }

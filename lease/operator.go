@@ -133,14 +133,14 @@ func (o *Operator) Find(ctx context.Context, match func(Held) bool) ([]Held, err
 	return all, nil
 }
 
-// Named returns what Find is to match for a name that a person typed: a subnet,
-// as 10.5.3.0/24 or as the last part of its key, or a whole key below the
-// prefix.
+// Named returns what Find is to match for a name that a person typed: a subnet of
+// either family, as 10.5.3.0/24 or as the last part of its key, or a whole key
+// below the prefix.
 func Named(name string) func(Held) bool {
 	subnet, err := netip.ParsePrefix(name)
 	return func(h Held) bool {
 		if err == nil {
-			return h.Subnet.IsValid() && h.Subnet == subnet
+			return subnet.IsValid() && (h.Subnet == subnet || h.IPv6Subnet == subnet)
 		}
 		return h.Key == name || h.Key == subnetsDir+name
 	}
@@ -160,17 +160,18 @@ type Reservation struct {
 	Others  []Lease // that the same host holds now, and does not need after its next start
 }
 
-// Reserve puts subnet aside for the host at publicIP in the network c: the key
+// Reserve puts subnets aside for the host at publicIP in the network c: the key
 // has no time to live, and the host takes it at its next start, or keeps it if
 // it is the one that it has. Of the value only the PublicIP is written: peers
-// leave the lease out until its host is there.
-func (o *Operator) Reserve(ctx context.Context, c Config, subnet netip.Prefix, publicIP netip.Addr) (Reservation, error) {
-	want := Lease{Key: subnetsDir + SubnetKey{IPv4: subnet}.String(), Subnet: subnet, Attrs: Attrs{PublicIP: publicIP}}
+// leave the lease out until its host is there. Without an IPv6 subnet, what the
+// host holds is meant, whatever its IPv6 half.
+func (o *Operator) Reserve(ctx context.Context, c Config, subnets SubnetKey, publicIP netip.Addr) (Reservation, error) {
+	want := Lease{Key: subnetsDir + subnets.String(), Subnet: subnets.IPv4, IPv6Subnet: subnets.IPv6, Attrs: Attrs{PublicIP: publicIP}}
 	if _, err := parseVTEP(publicIP.String()); err != nil {
 		return Reservation{}, fmt.Errorf("public IP %w", err)
 	}
 	if why := c.misfit(want); why != "" {
-		return Reservation{}, fmt.Errorf("%v cannot be reserved: %s", subnet, why)
+		return Reservation{}, fmt.Errorf("%v cannot be reserved: %s", subnets.IPv4, why)
 	}
 	l, err := o.store.List(ctx, subnetsList)
 	if err != nil {
@@ -187,8 +188,9 @@ func (o *Operator) Reserve(ctx context.Context, c Config, subnet netip.Prefix, p
 	if mine != nil { // what its host has published stays to the byte
 		i := slices.IndexFunc(l.Pairs, func(p Pair) bool { return p.Key == mine.Key })
 		value = l.Pairs[i].Value
-	} else if c.EnableIPv6 {
-		return Reservation{}, errors.New("the network has IPv6, and flanneld deletes a lease without an IPv6 half: let the host lease a subnet first, then reserve that")
+	} else if c.EnableIPv6 && !subnets.IPv6.IsValid() {
+		return Reservation{}, fmt.Errorf("the network has IPv6, and flanneld deletes a lease without an IPv6 half: reserve both, as %v,%v",
+			subnets.IPv4, netip.PrefixFrom(c.IPv6SubnetMin, c.IPv6SubnetLen))
 	}
 	if r.Revision, err = o.store.Put(ctx, r.Key, value, r.Revision, 0); err != nil {
 		return Reservation{}, err
@@ -204,10 +206,12 @@ func (c Config) reservable(entries []*entry, want Lease) (r Reservation, mine *e
 	for _, e := range entries {
 		ours := e.fault == "" && e.Attrs.PublicIP == want.Attrs.PublicIP
 		switch {
-		case ours && e.Subnet == want.Subnet:
+		case ours && e.Subnet == want.Subnet && (e.IPv6Subnet == want.IPv6Subnet || !want.IPv6Subnet.IsValid()):
 			mine, r.Lease, r.Already, r.Held = e, e.Lease, e.Reserved(), !e.Reserved()
-		case c.blocks(e.held) && e.held.Overlaps(want.Subnet):
+		case c.ipv4().blocks(e.held) && e.held.Overlaps(want.Subnet):
 			return r, nil, fmt.Errorf("%v is taken by the key %s, %s: release that first", want.Subnet, printable(e.Key), e.owner())
+		case want.IPv6Subnet.IsValid() && c.ipv6().blocks(e.heldIPv6) && e.heldIPv6.Overlaps(want.IPv6Subnet) && !ours:
+			return r, nil, fmt.Errorf("%v is taken by the key %s, %s: release that first", want.IPv6Subnet, printable(e.Key), e.owner())
 		case ours && e.Reserved():
 			return r, nil, fmt.Errorf("%v has the reservation %v already: release that first", want.Attrs.PublicIP, e.Subnet)
 		case ours:

@@ -158,3 +158,12 @@ func setBits(a netip.Addr, from, to int) netip.Addr {
 	v, _ := netip.AddrFromSlice(b) // of a's own length
 	return v
 }
+
+// refuseOverlap refuses a network that has addresses of one of others.
+func (o *object) refuseOverlap(name string, network netip.Prefix, instead string, others ...string) {
+	for _, s := range others {
+		if bad := netip.MustParsePrefix(s); network.Overlaps(bad) {
+			o.fault("%s %v overlaps %v, whose addresses no host can have; put a private network instead, as %s", name, network, bad, instead)
+		}
+	}
+}

@@ -65,6 +65,7 @@ type Registry struct {
 	// The config as it was last read, for Memory.
 	lastConfig      Config
 	lastConfigValue []byte
+	spare           []Lease // that was given back; nil: none
 }
 
 // New returns a Registry over store, which stays the caller's to close.

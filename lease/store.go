@@ -30,6 +30,10 @@ type Keys interface {
 	// Delete removes key if its Revision still is ifRevision, else it returns
 	// an error that matches ErrConflict.
 	Delete(ctx context.Context, key string, ifRevision int64) error
+	// Move removes the key from if its Revision still is ifRevision and writes to
+	// if that does not exist, both at once and at one revision, which it returns,
+	// else it returns an error that matches ErrConflict. Otherwise it is as Put.
+	Move(ctx context.Context, from string, ifRevision int64, to string, value []byte, grant GrantID) (int64, error)
 	// Watch calls deliver with every change to keys that start with prefix,
 	// from revision from onwards, in order, from one goroutine. It returns
 	// when ctx ends or when the stream breaks; an error that matches

@@ -11,15 +11,16 @@ func (s Snapshot) TakenBy(own Lease) (Lease, bool) {
 		return Lease{}, false
 	}
 	var by Lease
-	for _, l := range s.Leases {
+	for i := range s.Leases {
+		l := &s.Leases[i]
 		switch {
 		case l.Attrs.BackendType != backendVXLAN:
 		case l.Attrs.PublicIP == own.Attrs.PublicIP:
 			if l.Key == own.Key {
 				return Lease{}, false
 			}
-		case by.Key == "" && l.Subnet.Overlaps(own.Subnet):
-			by = l
+		case by.Key == "" && (l.Subnet.Overlaps(own.Subnet) || l.IPv6Subnet.Overlaps(own.IPv6Subnet)): // no half, no overlap
+			by = *l
 		}
 	}
 	return by, by.Key != ""

@@ -17,6 +17,12 @@ func leaseOf(n byte, key, subnet string) Lease {
 	}
 }
 
+// six is l with an IPv6 half.
+func six(l Lease, subnet string) Lease {
+	l.IPv6Subnet = netip.MustParsePrefix(subnet)
+	return l
+}
+
 func TestTakenBy(t *testing.T) {
 	const key, subnet = "subnets/10.5.3.0-24", "10.5.3.0/24"
 	ours := leaseOf(1, key, subnet)
@@ -36,6 +42,8 @@ func TestTakenBy(t *testing.T) {
 		{"another host holds a part of it beside us", ours, []Lease{ours, leaseOf(2, "subnets/10.5.3.128-25", "10.5.3.128/25")}, ""},
 		{"the same, in the other order", ours, []Lease{leaseOf(2, "subnets/10.5.3.0-23", "10.5.2.0/23"), ours}, ""},
 		{"we hold another one besides", ours, []Lease{leaseOf(1, "subnets/10.5.4.0-24", "10.5.4.0/24"), leaseOf(2, key, subnet)}, key},
+		{"another host holds our IPv6 half", six(ours, "fd00:0:0:1::/64"), []Lease{six(leaseOf(2, "subnets/10.5.4.0-24&fd00::-63", "10.5.4.0/24"), "fd00::/63")}, "subnets/10.5.4.0-24&fd00::-63"},
+		{"another host holds another IPv6 half", six(ours, "fd00:0:0:1::/64"), []Lease{six(leaseOf(2, "subnets/10.5.4.0-24&fd00::-64", "10.5.4.0/24"), "fd00::/64")}, ""},
 		{"another host holds another subnet", ours, []Lease{leaseOf(2, "subnets/10.5.4.0-24", "10.5.4.0/24")}, ""},
 		{"another backend's host writes to the key", ours, []Lease{udp}, ""},
 		{"there is no lease of ours yet", Lease{}, []Lease{leaseOf(2, key, subnet)}, ""},

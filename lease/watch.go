@@ -63,13 +63,30 @@ func (f *follower) publish(ctx context.Context, publish func(Snapshot)) {
 		case <-f.news:
 		}
 		f.mu.Lock()
-		s := snapshot(f.entries, f.revision)
+		s := snapshotIn(f.r.takeSpare(), f.entries, f.revision)
 		f.mu.Unlock()
 		publish(s)
 		if sleep(ctx, publishGap) != nil {
 			return
 		}
 	}
+}
+
+// Reuse takes back a Snapshot that Watch has given and that nobody reads any
+// more: the next one is put into its memory. With ten thousand leases it is two
+// megabytes, which each change of one of them would ask for anew.
+func (r *Registry) Reuse(s Snapshot) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.spare = s.Leases
+}
+
+func (r *Registry) takeSpare() []Lease {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	spare := r.spare
+	r.spare = nil
+	return spare
 }
 
 func (f *follower) changed() {

@@ -43,7 +43,11 @@ func (f *family) refuses(t ether.Type) Reason {
 // other could not be sent to, and a socket may not even be asked to.
 func (f *family) ours(peers []Peer) []Peer {
 	is := func(a netip.Addr) bool { return a.Is6() == f.scoped && a.IsValid() && !a.Is4In6() }
-	return slices.DeleteFunc(slices.Clone(peers), func(p Peer) bool { return !is(p.Subnet.Addr()) || !is(p.VTEP) })
+	foreign := func(p Peer) bool { return !is(p.Subnet.Addr()) || !is(p.VTEP) }
+	if !slices.ContainsFunc(peers, foreign) {
+		return peers
+	}
+	return slices.DeleteFunc(slices.Clone(peers), foreign)
 }
 
 // scope returns why an IPv6 packet between these addresses stays on its link, or

@@ -24,6 +24,7 @@ type inLoop struct {
 	ledger *ledger
 	table  *table
 	mtu    int
+	cut    int // see mtus
 	count  Direction
 
 	datagrams [receiveBatch]Datagram
@@ -67,7 +68,8 @@ func (l *inLoop) batch(wait bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	l.table, l.mtu = l.Switch.table.Load(), l.Switch.mtu.Load().in
+	mtu := l.Switch.mtu.Load()
+	l.table, l.mtu, l.cut = l.Switch.table.Load(), mtu.in, mtu.cut
 	l.adapt()
 	for i := range n {
 		l.datagram(&l.datagrams[i], i > 0 && l.datagrams[i].From == l.datagrams[i-1].From)
@@ -158,6 +160,9 @@ func (l *inLoop) accept(d *Datagram, b []byte, gsoSize int) Reason {
 		return BadChecksum
 	default:
 		return Malformed
+	}
+	if room := l.cut - (v.Payload - v.L3); h.IsGSO() && v.Proto == packet.ProtoTCP && room > 0 {
+		h.GSOSize = min(h.GSOSize, uint16(room))
 	}
 	l.senders = append(l.senders, src)
 	l.joiner.Add(v, h)

@@ -363,6 +363,26 @@ func TestInSuperFrameThatTheTAPDoesNotTake(t *testing.T) {
 	}
 }
 
+// The containers' bridge takes less than the TAP: a super-frame that comes whole
+// must be cut, here or by the kernel, so that it gets through.
+func TestInSuperFrameForASmallerBridge(t *testing.T) {
+	const mss = testMTU - 20 - 40
+	super := encapsulated(tcpFrame(ownMAC, peerTwo.MAC, "10.5.2.9", "10.5.1.5", 10*mss, 0, true))
+	for _, takes := range []Offloads{{Csum: true, TCP4: true}, {}} {
+		p, u := &fakePort{takes: takes}, &fakeUnderlay{datagrams: []Datagram{{Data: slices.Clone(super), From: peerTwo.VTEP}}}
+		stats := run(t, p, u, func(c *Config) { c.BridgeLess = 20 })
+		if stats.In.Delivered != 1 || len(p.written) == 0 {
+			t.Fatalf("delivered %d in %d writes: drops %v", stats.In.Delivered, len(p.written), drops(stats.In))
+		}
+		if takes.TCP4 && (len(p.written) != 1 || p.writtenAs[0].GSOSize != mss) {
+			t.Errorf("got %d writes, the first in segments of %d, want one, of %d", len(p.written), p.writtenAs[0].GSOSize, mss)
+		}
+		if !takes.TCP4 && (len(p.written) != 10 || len(p.written[0]) != 14+40+mss) {
+			t.Errorf("got %d writes, the first of %d bytes, want ten of %d", len(p.written), len(p.written[0]), 14+40+mss)
+		}
+	}
+}
+
 // Partial checksums, as kernel VXLAN leaves them over veth, are completed for a
 // TAP that wants whole frames and passed on to one that does not.
 func TestInPartialChecksum(t *testing.T) {

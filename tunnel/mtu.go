@@ -13,6 +13,11 @@ type mtus struct {
 	// what that one sends still fits the underlay, and to drop it would be a
 	// black hole: nobody tells its sender. The kernel's VXLAN does not look.
 	in int
+	// cut is what segments of a TCP super-frame are taken to have been that comes
+	// from a peer whole, so that nobody knows: the kernel cuts it anew, and what is
+	// larger than the containers' bridge takes is lost there, with nobody told who
+	// could do better. It is out less Config.BridgeLess.
+	cut int
 }
 
 // SetMTU changes the size of the largest inner IP packet. The loops take it up
@@ -23,7 +28,7 @@ func (s *Switch) SetMTU(mtu int) error {
 	if mtu < s.family.minMTU || mtu > 65535 {
 		return fmt.Errorf("MTU %d is not between %d and 65535", mtu, s.family.minMTU)
 	}
-	now := mtus{out: mtu, in: mtu}
+	now := mtus{out: mtu, in: mtu, cut: mtu - s.BridgeLess}
 	if before := s.mtu.Load(); before != nil {
 		now.in = max(now.in, before.in)
 	}

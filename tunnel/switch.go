@@ -20,18 +20,19 @@ import (
 
 // Config is the parts a Switch is made of.
 type Config struct {
-	VNI       vxlan.VNI
-	MAC       ether.MAC    // our VTEP MAC, the TAP's: what peers address their frames to
-	RouterMAC ether.MAC    // the MAC of the gateway that the host's aggregate route points to
-	Subnet    netip.Prefix // our own overlay subnet; its IP version is the switch's, inside and outside
-	MTU       int          // of the TAP: the largest inner IP packet; SetMTU changes it
-	PeerMACs  bool         // frames to the MAC of a peer's VTEP are routed too: the kernel knows peers one by one
-	GBP       bool         // accept the bits of Group Based Policy in received headers
-	Lanes     []Lane       // one or more
-	Uplink    Uplink       // nil: super-frames are cut here; always so with an IPv6 Subnet
-	Coalesce  bool         // join received segments of a flow into super-frames, where the TAP takes them
-	Checks    Checks
-	Log       *slog.Logger // nil discards
+	VNI        vxlan.VNI
+	MAC        ether.MAC    // our VTEP MAC, the TAP's: what peers address their frames to
+	RouterMAC  ether.MAC    // the MAC of the gateway that the host's aggregate route points to
+	Subnet     netip.Prefix // our own overlay subnet; its IP version is the switch's, inside and outside
+	MTU        int          // of the TAP: the largest inner IP packet; SetMTU changes it
+	BridgeLess int          // bytes that the containers' bridge takes less than the TAP
+	PeerMACs   bool         // frames to the MAC of a peer's VTEP are routed too: the kernel knows peers one by one
+	GBP        bool         // accept the bits of Group Based Policy in received headers
+	Lanes      []Lane       // one or more
+	Uplink     Uplink       // nil: super-frames are cut here; always so with an IPv6 Subnet
+	Coalesce   bool         // join received segments of a flow into super-frames, where the TAP takes them
+	Checks     Checks
+	Log        *slog.Logger // nil discards
 }
 
 // Switch carries the frames of one segment between its TAP and its peers.
@@ -84,10 +85,11 @@ func New(c Config) (*Switch, error) {
 // left out.
 func (s *Switch) SetPeers(peers []Peer) {
 	old := s.table.Load()
-	t := newTable(s.family.ours(peers), old)
+	t := withoutIndex(s.family.ours(peers), old)
 	if s.Uplink != nil {
-		t.addUplink(old, s.Uplink, s.header, s.buffers)
+		t.addUplink(s.Uplink, s.header, s.buffers)
 	}
+	t.index(old)
 	if s.PeerMACs {
 		t.stations = newStations(t.peers)
 	}

@@ -41,9 +41,16 @@ type traffic struct {
 	inFrames, inBytes   atomic.Uint64
 }
 
-// newTable builds the table for peers. What old, which may be nil, has too is
-// taken over, counts included: of ten thousand peers one changes at a time.
+// newTable builds the table for peers.
 func newTable(peers []Peer, old *table) *table {
+	t := withoutIndex(peers, old)
+	t.index(old)
+	return t
+}
+
+// withoutIndex is newTable but for the index. What old, which may be nil, has too
+// is taken over, counts included: of ten thousand peers one changes at a time.
+func withoutIndex(peers []Peer, old *table) *table {
 	t := &table{told: true, peers: make([]*peer, len(peers))}
 	near := nearby{old: old}
 	for i, p := range peers {
@@ -51,14 +58,13 @@ func newTable(peers []Peer, old *table) *table {
 			t.peers[i] = &peer{Peer: p, traffic: old.trafficOf(p.Subnet)}
 		}
 	}
-	t.index(old)
 	return t
 }
 
 // addUplink gives every peer its gate and its outer headers. One that cannot
 // have them does without: its super-frames are cut. A peer that another table
-// may have is replaced, not changed. old is the table before.
-func (t *table) addUplink(old *table, u Uplink, header vxlan.Header, buffers *buffer.Pool) {
+// may have is replaced, not changed. There is no index yet.
+func (t *table) addUplink(u Uplink, header vxlan.Header, buffers *buffer.Pool) {
 	buf := buffers.Get()
 	defer buffers.Put(buf)
 	vteps := make([]netip.Addr, len(t.peers))
@@ -77,7 +83,6 @@ func (t *table) addUplink(old *table, u Uplink, header vxlan.Header, buffers *bu
 		}
 		t.peers[i] = with
 	}
-	t.index(old)
 }
 
 func (t *table) trafficOf(subnet netip.Prefix) *traffic {

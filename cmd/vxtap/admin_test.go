@@ -151,7 +151,7 @@ func TestAdminSocketIsServedBeforeThereIsALease(t *testing.T) {
 	d := &daemon{settings: settings{runDir: runDir(t)}, log: slog.New(slog.DiscardHandler), registry: lease.New(store, lease.Options{})}
 	d.phase.Store(phaseStarting)
 	s := &segment{d: d, log: d.log, device: "flannel.1"}
-	s.ipv4 = s.addSide(s.device)
+	s.ipv4 = s.addSide(ipv4, s.device)
 	s.ipv4.mtu.Store(1450)
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := s.openAdmin(ctx); err != nil {

@@ -57,6 +57,8 @@ func TestUsageErrors(t *testing.T) {
 		{name: "margin from the environment that is more than the lease", args: "-lease-ttl=30m", env: "FLANNELD_SUBNET_LEASE_RENEW_MARGIN=60", want: `FLANNELD_SUBNET_LEASE_RENEW_MARGIN: 1h0m0s before its end is no time to renew a lease of 30m0s: put fewer minutes, or a longer -lease-ttl`},
 		{name: "unknown answer to a lost lease", args: "-on-lease-lost=ignore", want: `-on-lease-lost: "ignore" is not one of reacquire, exit`},
 		{name: "public address of the wrong family", args: "-public-ip=fd00::1", want: `-public-ip: "fd00::1" is not an IPv4 address, as 192.0.2.7`},
+		{name: "public IPv6 address of the wrong family", args: "-public-ipv6=192.0.2.7", want: `-public-ipv6: "192.0.2.7" is not an IPv6 address, as 2001:db8::7`},
+		{name: "public IPv6 address that nobody can reach", args: "-public-ipv6=::1", want: "-public-ipv6: ::1 is no address at which other hosts could reach this one"},
 		{name: "public address that nobody can reach", args: "-public-ip=0.0.0.0", want: "-public-ip: 0.0.0.0 is no address at which other hosts could reach this one"},
 		{name: "pattern that is none", args: "-iface-regex=eth[", want: "-iface-regex: error parsing regexp: missing closing ]: `[`"},
 		{name: "unknown policy", args: "-source-check=lax", want: `-source-check: "lax" is not one of strict, log, off`},

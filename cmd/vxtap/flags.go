@@ -50,10 +50,11 @@ func etcdFlags() []cli.Flag {
 
 func tunnelFlags() []cli.Flag {
 	return []cli.Flag{
-		textsFlag("iface", "`NAME` or IPv4 address of the outside interface; may be repeated, the first that exists is taken"),
+		textsFlag("iface", "`NAME` or address of the outside interface; may be repeated, the first that exists is taken"),
 		textsFlag("iface-regex", "`PATTERN` of its address or name; may be repeated; used where no -iface is given"),
 		textFlag("iface-can-reach", "", "take the interface on the way to this `ADDRESS`; used where neither of the above is given"),
 		textFlag("public-ip", "", "`ADDRESS` at which other hosts reach this one (default: the outside interface's)"),
+		textFlag("public-ipv6", "", "`ADDRESS` at which other hosts reach this one by IPv6, in a dual-stack network (default: the outside interface's)"),
 		boolFlag("takeover", false, "replace a kernel vxlan device flannel.<VNI> that a flanneld left, with its MAC and subnet; refused while a flanneld runs here (ours)"),
 		textFlag("offload", "auto", "`WHAT` of the kernel's offers to use: auto is all, off moves every frame singly; or names separated by commas, those to use or, each with a minus sign, those not to use: "+strings.Join(offloadNames[:], ", ")+" (ours)"),
 		textFlag("queues", "auto", "`NUMBER` of TAP queues and receiving sockets, each with a thread; auto is half the cores, at least 2 where there are as many, at most 8 (ours)"),
@@ -99,7 +100,6 @@ func statusFlags() []cli.Flag {
 // idleFlags are accepted so that a unit file written for flanneld works.
 func idleFlags() []cli.Flag {
 	return []cli.Flag{
-		textFlag("public-ipv6", "", "`ADDRESS` for an IPv6 underlay"),
 		boolFlag("kube-subnet-mgr", false, "take leases from Kubernetes; refused: leases come from etcd only, so far"),
 		textFlag("kube-api-url", "", "`URL` of the Kubernetes API"),
 		textFlag("kubeconfig-file", "", "`FILE` with the access to it"),

@@ -29,7 +29,7 @@ const (
 // stays, whatever else comes: a default route that some VPN brings is no reason
 // to move.
 func (s *segment) followHome(ctx context.Context) {
-	m := &mover{segment: s, find: host.FindUplink, isUp: isUp, follow: s.moveTo, restore: s.moveBack}
+	m := &mover{segment: s, find: host.FindUplink, isUp: isUp, follow: s.moveTo, restore: s.moveBack, follow6: s.moveTo6}
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
 	for {
@@ -58,6 +58,9 @@ type mover struct {
 	follow  func(at home, up host.Uplink) error
 	restore func(at home) error // puts all of the tunnel at an address that a part of it left
 
+	follow6 func(at home, addr netip.Addr) error
+	six     move6
+
 	since time.Time   // that it is not where it was; zero: it is
 	next  host.Uplink // where it seems to be; zero: nowhere
 	said  string      // why it is not followed
@@ -72,13 +75,21 @@ func isUp(name string) bool {
 
 // look returns after what time to look again.
 func (m *mover) look(now time.Time) time.Duration {
-	at := m.d.at()
 	up, err := m.find(m.d.settings.uplink)
+	next := m.look6(m.d.at(), up.Addr6, now)
+	return min(next, m.look4(up, err, now))
+}
+
+// look4 is look for what goes by IPv4, with what find says.
+func (m *mover) look4(up host.Uplink, err error, now time.Time) time.Duration {
+	at := m.d.at()
+	up.Addr6 = at.uplink.Addr6 // of that look6 has taken care
 	if err == nil && up == at.uplink {
 		m.stay(at, up)
 		return lookEvery
 	}
 	mine, mineErr := m.find(host.Choice{Names: []string{at.uplink.Addr.String()}})
+	mine.Addr6 = at.uplink.Addr6
 	if mineErr == nil && (err != nil || up.Addr == at.uplink.Addr || m.isUp(mine.Name)) {
 		m.stay(at, mine)
 		return lookEvery
@@ -124,7 +135,7 @@ func (m *mover) stay(at home, up host.Uplink) {
 		if up.Name != at.uplink.Name {
 			m.log.Info("the tunnel's address is on another interface now", "address", up.Addr, "interface", up.Name, "before", at.uplink.Name)
 		}
-		m.d.home.Store(&home{uplink: up, vtep: at.vtep})
+		m.d.home.Store(&home{uplink: up, vtep: at.vtep, vtep6: at.vtep6})
 	}
 	if err := m.restore(at); err != nil {
 		m.log.Error("super-frames leave by another address than the tunnel's, trying on", "address", up.Addr, "error", err)

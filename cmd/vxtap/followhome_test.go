@@ -46,7 +46,7 @@ func newMover(t *testing.T, publicIP string) (*mover, *fakeHome) {
 	}
 	d.home.Store(d.homeAt(eth0))
 	s := &segment{d: d, log: log, config: config}
-	s.ipv4 = s.addSide("flannel.1")
+	s.ipv4 = s.addSide(ipv4, "flannel.1")
 	s.ipv4.mtu.Store(1450)
 	m := &mover{segment: s}
 	m.find = func(c host.Choice) (host.Uplink, error) {

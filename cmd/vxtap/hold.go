@@ -65,7 +65,7 @@ func (s *segment) hold(ctx context.Context) error {
 	}
 	for {
 		own := *s.own.Load()
-		if own.Attrs.PublicIP != s.d.at().vtep {
+		if !s.isHere(own) {
 			if err := s.regain(ctx, s.moveLease); err != nil || ctx.Err() != nil {
 				return err
 			}
@@ -90,6 +90,11 @@ func (s *segment) hold(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// isHere reports whether own says where this host is.
+func (s *segment) isHere(own lease.Lease) bool {
+	return own.Attrs.PublicIP == s.ipv4.vtep() && (s.ipv6 == nil || own.Attrs.PublicIPv6 == s.ipv6.vtep())
 }
 
 // keep keeps the lease until it has to be moved to another address of the host
@@ -162,17 +167,12 @@ func (s *segment) takeUp(ctx context.Context, config lease.Config) error {
 	if err != nil {
 		return err
 	}
-	own, err := s.d.registry.Acquire(ctx, config, lease.Request{
-		PublicIP: s.d.at().vtep,
-		MAC:      s.ipv4.mac,
-		Previous: before.Subnet,
-		Before:   *before,
-	})
+	own, err := s.d.registry.Acquire(ctx, config, s.request(lease.SubnetEnv{Subnet: before.Subnet, IPv6Subnet: before.IPv6Subnet}, *before))
 	if err != nil {
 		return err
 	}
-	if own.Subnet != before.Subnet {
-		s.log.Warn("the subnet is another one now, starting afresh", "subnet", own.Subnet, "before", before.Subnet)
+	if own.Subnet != before.Subnet || own.IPv6Subnet != before.IPv6Subnet {
+		s.log.Warn("the subnet is another one now, starting afresh", "subnet", subnetName(own), "before", subnetName(*before))
 		moved := &movedError{place{config: config}}
 		if created(held, own) {
 			moved.made = own

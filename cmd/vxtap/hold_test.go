@@ -40,7 +40,7 @@ func holding(t *testing.T, store *leasetest.Store, log *bytes.Buffer) *segment {
 		t.Fatal(err)
 	}
 	s := &segment{d: d, log: d.log, config: config}
-	s.ipv4 = s.addSide("flannel.1")
+	s.ipv4 = s.addSide(ipv4, "flannel.1")
 	s.ipv4.mac = ether.MAC{0x02, 0, 0, 0, 0, 1}
 	own, err := d.registry.Acquire(t.Context(), config, lease.Request{PublicIP: d.at().vtep, MAC: s.ipv4.mac})
 	if err != nil {

@@ -13,13 +13,17 @@ import (
 type home struct {
 	uplink host.Uplink
 	vtep   netip.Addr // the address in our lease
+	vtep6  netip.Addr // the same of IPv6; the zero Addr where there is none
 }
 
 // homeAt returns where a host is whose tunnel is carried by up.
 func (s settings) homeAt(up host.Uplink) *home {
-	h := &home{uplink: up, vtep: s.publicIP}
+	h := &home{uplink: up, vtep: s.publicIP, vtep6: s.publicIPv6}
 	if !h.vtep.IsValid() {
 		h.vtep = up.Addr
+	}
+	if !h.vtep6.IsValid() {
+		h.vtep6 = up.Addr6
 	}
 	return h
 }

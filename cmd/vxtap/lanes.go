@@ -37,7 +37,11 @@ func (s *side) openUnderlay(context.Context) error {
 
 // local is the address that datagrams leave from, and the port of both ends.
 func (s *side) local() netip.AddrPort {
-	return netip.AddrPortFrom(s.d.at().uplink.Addr, s.config.Backend.Port)
+	up := s.d.at().uplink
+	if s.family == ipv6 {
+		return netip.AddrPortFrom(up.Local6(), s.config.Backend.Port)
+	}
+	return netip.AddrPortFrom(up.Addr, s.config.Backend.Port)
 }
 
 // queues is how many there are to be. The back end without offloads has one.
@@ -61,7 +65,10 @@ func (s *side) openTAP(context.Context) error {
 // openUplink opens the way for whole super-frames where there is one, and notes
 // why not where there is none.
 func (s *side) openUplink(context.Context) error {
-	if s.noUplink = s.d.withoutUplink(); s.noUplink != "" {
+	if s.noUplink = s.d.withoutUplink(); s.noUplink == "" && s.family == ipv6 {
+		s.noUplink = "the way for whole super-frames is there for an IPv4 underlay only"
+	}
+	if s.noUplink != "" {
 		return nil
 	}
 	dev, err := uplink.Open(uplink.Config{

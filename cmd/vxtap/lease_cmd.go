@@ -50,7 +50,8 @@ its vxtap or a flanneld runs. A reservation that its host has not taken yet take
 const leaseReserveHelp = `vxtap lease reserve keeps a subnet for one host, for good: a key without a time to live.
 The host takes it at its next start, whatever subnet it had before. A subnet that the
 host holds already stays its own from now on, and nothing else changes. Of a subnet that
-another host holds nothing is taken.
+another host holds nothing is taken. In a dual-stack network SUBNET is both halves, as
+10.5.3.0/24,fd00:5:0:3::/64.
 
   vxtap lease reserve 10.5.3.0/24 -public-ip=192.0.2.7
 
@@ -215,7 +216,7 @@ func leaseReserve(c *cli.Context, env []string) error {
 	if err != nil {
 		return err
 	}
-	subnet, err := parseSubnet(args[0])
+	subnets, err := parseSubnets(args[0])
 	if err != nil {
 		return err
 	}
@@ -228,7 +229,7 @@ func leaseReserve(c *cli.Context, env []string) error {
 		return usagef("-public-ip: %q is not an IPv4 address, as 192.0.2.7", v)
 	}
 	return withNetwork(c, env, func(ctx context.Context, n *network) error {
-		r, err := n.reserve(ctx, subnet, publicIP)
+		r, err := n.reserve(ctx, subnets, publicIP)
 		if err != nil {
 			return err
 		}
@@ -236,6 +237,27 @@ func leaseReserve(c *cli.Context, env []string) error {
 		p.reservation(r)
 		return p.to(c.App.Writer)
 	})
+}
+
+// parseSubnets reads what is to be reserved: an IPv4 subnet, or with a comma an
+// IPv6 one too, or both as they stand in a key.
+func parseSubnets(s string) (lease.SubnetKey, error) {
+	if k, err := lease.ParseKey(s); err == nil && k.IPv6.IsValid() {
+		return k, nil
+	}
+	v4, v6, both := strings.Cut(s, ",")
+	p, err := parseSubnet(v4)
+	if err != nil || !both {
+		return lease.SubnetKey{IPv4: p}, err
+	}
+	q, err := netip.ParsePrefix(v6)
+	switch {
+	case err != nil || !q.Addr().Is6() || q.Addr().Is4In6():
+		return lease.SubnetKey{}, usagef("%q is no IPv6 subnet, as fd00:5:0:3::/64", v6)
+	case q != q.Masked():
+		return lease.SubnetKey{}, usagef("%s is an address in a subnet: write %s", q, q.Masked())
+	}
+	return lease.SubnetKey{IPv4: p, IPv6: q}, nil
 }
 
 // parseSubnet reads a subnet as people write it, or as it stands in a key.
@@ -257,7 +279,7 @@ func parseSubnet(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-func (n *network) reserve(ctx context.Context, subnet netip.Prefix, publicIP netip.Addr) (lease.Reservation, error) {
+func (n *network) reserve(ctx context.Context, subnets lease.SubnetKey, publicIP netip.Addr) (lease.Reservation, error) {
 	stored, err := n.Config(ctx)
 	if err != nil {
 		return lease.Reservation{}, err
@@ -269,7 +291,7 @@ func (n *network) reserve(ctx context.Context, subnet netip.Prefix, publicIP net
 	if err != nil {
 		return lease.Reservation{}, fmt.Errorf("the config in etcd is one that no host starts with: %w", err)
 	}
-	r, err := n.Reserve(ctx, config, subnet, publicIP)
+	r, err := n.Reserve(ctx, config, subnets, publicIP)
 	if errors.Is(err, lease.ErrConflict) {
 		return r, fmt.Errorf("%w meanwhile: nothing was written; look again", err)
 	}
@@ -277,16 +299,16 @@ func (n *network) reserve(ctx context.Context, subnet netip.Prefix, publicIP net
 }
 
 func (p *printer) reservation(r lease.Reservation) {
-	host := r.Attrs.PublicIP
+	host, subnet := r.Attrs.PublicIP, subnetName(r.Lease)
 	switch {
 	case r.Already:
-		p.linef("%s is reserved for %s already.", r.Subnet, host)
+		p.linef("%s is reserved for %s already.", subnet, host)
 	case r.Held:
-		p.linef("%s, which %s holds, is reserved for it from now on.", r.Subnet, host)
+		p.linef("%s, which %s holds, is reserved for it from now on.", subnet, host)
 	default:
-		p.linef("%s is reserved for %s, which takes it at its next start.", r.Subnet, host)
+		p.linef("%s is reserved for %s, which takes it at its next start.", subnet, host)
 	}
 	for _, l := range r.Others {
-		p.linef("Until then it has %s; containers have to be made anew after that.", l.Subnet)
+		p.linef("Until then it has %s; containers have to be made anew after that.", subnetName(l))
 	}
 }

@@ -37,6 +37,8 @@ func TestLeaseShow(t *testing.T) {
 	if e := l.Leases[1]; !e.Reserved || e.Expires != nil || e.MAC != "" {
 		t.Errorf("got %+v", e)
 	}
+	n.put("subnets/10.5.79.0-24&fd00:0:0:1::-64", `{"PublicIP":"192.168.0.5","PublicIPv6":"fd01::5","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:05"},"BackendV6Data":{"VNI":1,"VtepMAC":"02:00:00:00:06:05"}}`)
+	n.run("lease show", exitOK, "10.5.79.0/24, fd00:0:0:1::/64  192.168.0.5, fd01::5  02:00:00:00:00:05, 02:00:00:00:06:05    1  vxlan          reserved\n")
 	n.put("config", "{")
 	n.run("lease show", exitOK, "Note: without a network config that can be used it is not known which leases lie outside")
 }
@@ -140,6 +142,8 @@ func TestOperatorUsageErrors(t *testing.T) {
 		{"a subnet that is none", "lease reserve 10.5.3.0 -public-ip=192.0.2.7", `"10.5.3.0" is no subnet, as 10.5.3.0/24`},
 		{"an address for a subnet", "lease reserve 10.5.3.1/24 -public-ip=192.0.2.7", "10.5.3.1/24 is an address in a subnet: write 10.5.3.0/24"},
 		{"an IPv6 subnet", "lease reserve fd00::/64 -public-ip=192.0.2.7", `"fd00::/64" is no IPv4 subnet, as 10.5.3.0/24`},
+		{"half of two subnets", "lease reserve 10.5.3.0/24, -public-ip=192.0.2.7", `"" is no IPv6 subnet, as fd00:5:0:3::/64`},
+		{"an address for an IPv6 subnet", "lease reserve 10.5.3.0/24,fd00::1/64 -public-ip=192.0.2.7", "fd00::1/64 is an address in a subnet: write fd00::/64"},
 		{"no host", "lease reserve 10.5.3.0/24", "-public-ip is missing: say which host the subnet is for, as -public-ip=192.0.2.7"},
 		{"a host that is none", "lease reserve 10.5.3.0/24 -public-ip=h1", `-public-ip: "h1" is not an IPv4 address, as 192.0.2.7`},
 		{"etcd flags are checked", "lease show -etcd-certfile=a", "-etcd-certfile: a certificate and its key go together: give -etcd-certfile and -etcd-keyfile, or neither"},

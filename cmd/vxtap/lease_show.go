@@ -32,6 +32,7 @@ type LeaseEntry struct {
 	PublicIPv6 netip.Addr   `json:"public_ipv6"` // "" where there is none
 	Backend    string       `json:"backend"`     // "vxlan"; "" for a reservation that is not taken yet, or flannel's udp
 	MAC        string       `json:"mac"`         // "" where there is none
+	IPv6MAC    string       `json:"ipv6_mac"`    // "" where there is none
 	VNI        uint32       `json:"vni"`         // 0 where there is none
 	Reserved   bool         `json:"reserved"`    // it has no end
 	Expires    *time.Time   `json:"expires"`     // unless it is renewed; null: a reservation, or just over
@@ -98,6 +99,9 @@ func leaseEntry(l lease.Lease, now time.Time) LeaseEntry {
 	if !l.Attrs.MAC.IsZero() {
 		e.MAC = l.Attrs.MAC.String()
 	}
+	if !l.Attrs.IPv6MAC.IsZero() {
+		e.IPv6MAC = l.Attrs.IPv6MAC.String()
+	}
 	if e.Expires != nil {
 		e.Left = max(0, l.Expires.Sub(now).Seconds())
 	}
@@ -154,7 +158,11 @@ func (e LeaseEntry) row() table.Row {
 	if e.PublicIPv6.IsValid() {
 		host += ", " + e.PublicIPv6.String()
 	}
-	return table.Row{subnet, host, orDash(e.MAC), vni, backend, ends}
+	mac := orDash(e.MAC)
+	if e.IPv6MAC != "" {
+		mac += ", " + e.IPv6MAC
+	}
+	return table.Row{subnet, host, mac, vni, backend, ends}
 }
 
 func orDash(s string) string {
@@ -173,7 +181,10 @@ func addrText(a netip.Addr) string {
 
 // subnetName is what a lease is called to people.
 func subnetName(l lease.Lease) string {
-	if l.Subnet.IsValid() {
+	switch {
+	case l.IPv6Subnet.IsValid():
+		return l.Subnet.String() + "," + l.IPv6Subnet.String()
+	case l.Subnet.IsValid():
 		return l.Subnet.String()
 	}
 	return printable(l.Key)

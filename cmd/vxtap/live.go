@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"vxtap/encap/vxlan"
 	"vxtap/lease"
 	"vxtap/tunnel/host"
 )
@@ -19,6 +18,7 @@ type live struct {
 	now    atomic.Pointer[lease.Config] // what the segment goes by; nil: what it was opened by
 	notice atomic.Pointer[configNotice] // what etcd has instead
 	away   atomic.Pointer[string]       // why the tunnel has no address at present
+	away6  atomic.Pointer[string]       // the same of IPv6
 
 	setting    sync.Mutex // held while the host is being set up
 	staleFile  bool       // the subnet file has another MTU than the device; guarded by setting
@@ -70,11 +70,7 @@ func (s *segment) lookAgain() {
 
 // wantedMTU is what the device's MTU is to be.
 func (s *side) wantedMTU() int {
-	outer := s.d.at().uplink.MTU
-	if mtu := s.current().Backend.MTU; mtu != 0 {
-		outer = mtu
-	}
-	return outer - vxlan.OverheadIPv4
+	return outerMTU(s.current().Backend, s.d.at().uplink.MTU) - s.overhead()
 }
 
 // warnOfMTU says where the config asks for more than the interface carries.
@@ -116,7 +112,7 @@ func (s *side) resize() bool {
 	if mtu == before {
 		return false
 	}
-	if mtu < minMTU {
+	if mtu < s.minMTU() {
 		if mtu != s.tooSmall {
 			s.log.Error("the outside interface's MTU is too small for the overlay, the one of before stays", "mtu", mtu, "before", before)
 		}
@@ -153,8 +149,10 @@ func (s *side) applyMTU(mtu int) {
 // is: unlike warnings, the log has them already.
 func (s *segment) notices() []string {
 	var all []string
-	if why := s.away.Load(); why != nil {
-		all = append(all, *why)
+	for _, away := range []*atomic.Pointer[string]{&s.away, &s.away6} {
+		if why := away.Load(); why != nil {
+			all = append(all, *why)
+		}
 	}
 	if n := s.notice.Load(); n != nil {
 		all = append(all, n.warnings()...)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,7 @@ type memory struct {
 	confirmed atomic.Bool   // etcd has said since that the lease is ours
 	asOf      atomic.Pointer[time.Time]
 	told      atomic.Pointer[lease.Snapshot] // the last that etcd told; nil: nothing yet
+	writing   sync.Mutex                     // held by whoever reads told beside hear
 	fresh     chan struct{}                  // tells remember that told has changed
 }
 
@@ -147,9 +149,13 @@ func (s *segment) publishKnown() {
 
 // hear takes what etcd tells of all leases.
 func (s *segment) hear(all lease.Snapshot) {
-	s.told.Store(&all)
 	s.asOf.Store(nil)
 	s.publish(all)
+	// What remember writes at this moment stays as it is.
+	if old := s.told.Swap(&all); old != nil && s.writing.TryLock() {
+		s.d.registry.Reuse(*old)
+		s.writing.Unlock()
+	}
 	select {
 	case s.fresh <- struct{}{}:
 	default: // remember takes all there is

@@ -4,6 +4,7 @@ package main
 
 import (
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -67,22 +68,26 @@ func newStatusCollector(status func(time.Time) Status) *statusCollector {
 	add := func(name, help string, labels ...string) {
 		c.descs[name] = prometheus.NewDesc(name, help, labels, nil)
 	}
-	add(metricReceived, "Frames that the switch took in. Always the sum of those delivered and dropped.", "direction")
-	add(metricReceivedBytes, "Bytes of the frames that the switch took in.", "direction")
-	add(metricDelivered, "Frames that the switch delivered.", "direction")
-	add(metricDeliveredBytes, "Bytes of the frames that the switch delivered.", "direction")
-	add(metricDrops, "Frames that the switch dropped.", "direction", "reason")
-	add(metricFlagged, "Frames that passed only because a check is set to log.", "direction", "reason")
-	add(metricPeerFrames, "Frames delivered to (out) and from (in) a peer.", "peer", "direction")
-	add(metricPeerBytes, "Bytes of the frames delivered to (out) and from (in) a peer.", "peer", "direction")
-	add(metricPeers, "Hosts that frames can go to.")
+	both := func(name, help string, labels ...string) {
+		add(name, help, labels...)
+		add(ipv6Name(name), "The same for the IPv6 half of a dual-stack network, whose other metrics are of IPv4: "+help, labels...)
+	}
+	both(metricReceived, "Frames that the switch took in. Always the sum of those delivered and dropped.", "direction")
+	both(metricReceivedBytes, "Bytes of the frames that the switch took in.", "direction")
+	both(metricDelivered, "Frames that the switch delivered.", "direction")
+	both(metricDeliveredBytes, "Bytes of the frames that the switch delivered.", "direction")
+	both(metricDrops, "Frames that the switch dropped.", "direction", "reason")
+	both(metricFlagged, "Frames that passed only because a check is set to log.", "direction", "reason")
+	both(metricPeerFrames, "Frames delivered to (out) and from (in) a peer.", "peer", "direction")
+	both(metricPeerBytes, "Bytes of the frames delivered to (out) and from (in) a peer.", "peer", "direction")
+	both(metricPeers, "Hosts that frames can go to.")
 	add(metricRejectedKeys, "Leases in etcd that were left out.")
 	add(metricLeaseExpiry, "Seconds until this host's lease ends unless it is renewed.")
 	add(metricCertExpiry, "Seconds until the client certificate for etcd ends; negative after that.")
 	add(metricEtcdConnected, "Whether etcd answered last time.")
 	add(metricReady, "Whether frames are being forwarded and the lease is held.")
-	add(metricSocketOverflows, "Receives that found the socket's buffer full. A run of datagrams that the kernel joined, or a super-frame, is one.")
-	add(metricTAPOverflows, "Frames that found the TAP's queue full. A super-frame is one.")
+	both(metricSocketOverflows, "Receives that found the socket's buffer full. A run of datagrams that the kernel joined, or a super-frame, is one.")
+	both(metricTAPOverflows, "Frames that found the TAP's queue full. A super-frame is one.")
 	add(metricWhole, "Super-frames that left whole, through the host's own stack.")
 	add(metricUplink, "Whether super-frames leave whole. 0: they are cut here.")
 	add(metricCutPeers, "Peers to which super-frames are cut although they leave whole to others, or would.")
@@ -124,13 +129,27 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(metricRejectedKeys, float64(len(s.Rejected)))
 	counter(metricSocketOverflows, s.SocketOverflows)
 	counter(metricTAPOverflows, s.TAPOverflows)
+	if six := s.IPv6; six != nil && six.Device != "" {
+		gauge(ipv6Name(metricPeers), float64(len(six.Peers)))
+		counter(ipv6Name(metricSocketOverflows), six.SocketOverflows)
+		counter(ipv6Name(metricTAPOverflows), six.TAPOverflows)
+		collectFrames(func(name string, v uint64, labels ...string) { counter(ipv6Name(name), v, labels...) }, six.Out, six.In, six.Peers)
+	}
 	counter(metricWhole, s.TXPath.Frames)
 	gauge(metricUplink, oneIf(s.TXPath.InUse == txUplink))
 	gauge(metricCutPeers, float64(s.TXPath.CutPeers))
 	gauge(metricWarnings, float64(len(s.Warnings)))
-	collectDirection(counter, directionOut, s.Out)
-	collectDirection(counter, directionIn, s.In)
-	for _, p := range s.Peers {
+	collectFrames(counter, s.Out, s.In, s.Peers)
+}
+
+// ipv6Name is the name of a metric of the IPv6 half. A label would have changed
+// every series that is there already.
+func ipv6Name(name string) string { return strings.Replace(name, "vxtap_", "vxtap_ipv6_", 1) }
+
+func collectFrames(counter func(name string, v uint64, labels ...string), out, in DirectionStatus, peers []PeerStatus) {
+	collectDirection(counter, directionOut, out)
+	collectDirection(counter, directionIn, in)
+	for _, p := range peers {
 		peer := p.Subnet.String()
 		counter(metricPeerFrames, p.OutFrames, peer, directionOut)
 		counter(metricPeerFrames, p.InFrames, peer, directionIn)

@@ -61,6 +61,13 @@ vxtap_flagged_total{direction="in",reason="not-a-peer"} 0
 # TYPE vxtap_frames_received_total counter
 vxtap_frames_received_total{direction="in"} 5
 vxtap_frames_received_total{direction="out"} 1000
+# HELP vxtap_ipv6_frames_received_total The same for the IPv6 half of a dual-stack network, whose other metrics are of IPv4: Frames that the switch took in. Always the sum of those delivered and dropped.
+# TYPE vxtap_ipv6_frames_received_total counter
+vxtap_ipv6_frames_received_total{direction="in"} 0
+vxtap_ipv6_frames_received_total{direction="out"} 9
+# HELP vxtap_ipv6_peers The same for the IPv6 half of a dual-stack network, whose other metrics are of IPv4: Hosts that frames can go to.
+# TYPE vxtap_ipv6_peers gauge
+vxtap_ipv6_peers 1
 # HELP vxtap_lease_expiry_seconds Seconds until this host's lease ends unless it is renewed.
 # TYPE vxtap_lease_expiry_seconds gauge
 vxtap_lease_expiry_seconds 83520
@@ -84,7 +91,7 @@ vxtap_tx_path_uplink 1
 vxtap_warnings 1
 `
 	err := testutil.CollectAndCompare(c, strings.NewReader(want), metricDrops, metricFlagged, metricReceived,
-		metricLeaseExpiry, metricPeerBytes, metricPeers, metricTAPOverflows, metricUplink, metricCutPeers, metricWarnings)
+		ipv6Name(metricReceived), ipv6Name(metricPeers), metricLeaseExpiry, metricPeerBytes, metricPeers, metricTAPOverflows, metricUplink, metricCutPeers, metricWarnings)
 	if err != nil {
 		t.Error(err)
 	}

@@ -26,6 +26,21 @@ func FuzzParseSubnet(f *testing.F) {
 	})
 }
 
+func FuzzParseSubnets(f *testing.F) {
+	for _, s := range []string{"10.5.3.0/24", "10.5.3.0-24&fd00::-64", "10.5.3.0/24,fd00::/64", "10.5.3.0/24,fd00::1/64", "10.5.3.0/24,", ",", "10.5.3.0/24,::ffff:1.2.3.0/120"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		k, err := parseSubnets(s)
+		if err != nil {
+			return
+		}
+		if again, err := parseSubnets(k.String()); err != nil || again != k || k.IPv6 != k.IPv6.Masked() || (k.IPv6.IsValid() && !k.IPv6.Addr().Is6()) {
+			t.Errorf("got %v of %q, and %v, %v of that", k, s, again, err)
+		}
+	})
+}
+
 // Flags behind an operand are read by us, those before it by package flag.
 func FuzzOperands(f *testing.F) {
 	for _, s := range []string{"a", "a -force", "a -public-ip=1", "-public-ip 1 a --force=false", "a -public-ip", "a -- -x", "- -force", "a -help", "a --", "a -="} {

@@ -59,6 +59,8 @@ type rememberer struct {
 
 // write reports whether it had anything to write.
 func (w *rememberer) write() bool {
+	w.writing.Lock()
+	defer w.writing.Unlock()
 	m, told, ok := w.now()
 	ended := w.lost.Load()
 	if !ok || w.same(m, told, ended) {

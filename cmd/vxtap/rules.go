@@ -60,15 +60,16 @@ func (r *reader) rules() ruleSettings {
 	return s
 }
 
-// parseNetwork reads an IPv4 network, or an address, which is one of its own.
+// parseNetwork reads a network of either family, or an address, which is one of
+// its own.
 func parseNetwork(s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
-	if a, addrErr := netip.ParseAddr(s); addrErr == nil && a.Is4() {
-		p, err = netip.PrefixFrom(a, 32), nil
+	if a, addrErr := netip.ParseAddr(s); addrErr == nil && a.Zone() == "" {
+		p, err = netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	switch {
-	case err != nil || !p.Addr().Is4():
-		return netip.Prefix{}, fmt.Errorf("%q is no IPv4 network, as 192.0.2.0/24", s)
+	case err != nil || p.Addr().Is4In6():
+		return netip.Prefix{}, fmt.Errorf("%q is no network, as 192.0.2.0/24 or 2001:db8::/32", s)
 	case p.Bits() == 0:
 		return netip.Prefix{}, fmt.Errorf("%q is everywhere: leave -ip-masq out", s)
 	}
@@ -84,11 +85,30 @@ func (s *side) rulesPlan() rules.Plan {
 		Previous:   s.previous,
 		Masquerade: s.d.rules.ipMasq,
 		Random:     s.randomPorts,
-		Exclude:    s.d.rules.exclude,
+		Exclude:    s.exclude(),
 		Forward:    s.d.rules.forward,
-		Uplink:     uplinkName(s.config.Backend.VNI),
+		Uplink:     s.uplinkName(),
 		Whole:      s.whole != nil,
 	}
+}
+
+// exclude is what of -masq-exclude is of the side's family.
+func (s *side) exclude() []netip.Prefix {
+	var own []netip.Prefix
+	for _, p := range s.d.rules.exclude {
+		if p.Addr().BitLen() == s.network().Addr().BitLen() {
+			own = append(own, p)
+		}
+	}
+	return own
+}
+
+// uplinkName is the device whose packets are to be forwarded, "" for none.
+func (s *side) uplinkName() string {
+	if s.family == ipv6 {
+		return ""
+	}
+	return uplinkName(s.config.Backend.VNI)
 }
 
 // setRules sets the rules before anything leads packets to the overlay and
@@ -106,6 +126,9 @@ func (s *segment) setRules(ctx context.Context) error {
 		s.log.Debug("the subnet file does not say what rules there were before", "error", err)
 	}
 	s.ipv4.previous = env.Network
+	if s.ipv6 != nil {
+		s.ipv6.previous = env.IPv6Network
+	}
 	s.randomPorts = s.masqueradesRandomly(ctx, s.rulesKind)
 	for _, one := range s.sides {
 		if err := one.setRules(ctx, why); err != nil {
@@ -226,7 +249,7 @@ func (w *ruleWatch) lookForDrops(p rules.Plan) {
 func (s *segment) warnings() []string {
 	var all []string
 	for _, one := range s.sides {
-		all = append(all, hostWarnings(sysctls, one.device)...)
+		all = append(all, one.hostWarnings()...)
 		if d := one.dropping.Load(); d != nil {
 			all = append(all, *d...)
 		}

@@ -14,11 +14,15 @@ func TestMasqExclude(t *testing.T) {
 		{in: "10.9.9.9/8", want: "10.0.0.0/8"},
 		{in: "192.0.2.7", want: "192.0.2.7/32"},
 		{in: "0.0.0.0/0", wrong: "everywhere"},
-		{in: "fd00::/8", wrong: "no IPv4 network"},
-		{in: "fd00::1", wrong: "no IPv4 network"},
-		{in: "::ffff:10.0.0.0/104", wrong: "no IPv4 network"},
-		{in: "ten", wrong: "no IPv4 network"},
-		{in: "10.0.0.0/33", wrong: "no IPv4 network"},
+		{in: "::/0", wrong: "everywhere"},
+		{in: "fd00::/8", want: "fd00::/8"},
+		{in: "fd00::1/8", want: "fd00::/8"},
+		{in: "fd00::1", want: "fd00::1/128"},
+		{in: "fe80::1%eth0", wrong: "no network"},
+		{in: "::ffff:10.0.0.1", wrong: "no network"},
+		{in: "::ffff:10.0.0.0/104", wrong: "no network"},
+		{in: "ten", wrong: "no network"},
+		{in: "10.0.0.0/33", wrong: "no network"},
 	} {
 		got, err := parseNetwork(tt.in)
 		if tt.wrong != "" {

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"vxtap/encap/ether"
-	"vxtap/encap/vxlan"
 	"vxtap/lease"
 	"vxtap/tunnel"
 	"vxtap/tunnel/host"
@@ -34,8 +33,10 @@ type segment struct {
 	device string       // of IPv4, which there always is: the name of the segment
 	admin  *adminServer
 
-	ipv4  *side
-	sides []*side // ipv4 first
+	ipv4   *side
+	ipv6   *side   // nil: this host or the network has none
+	noIPv6 string  // why this host has none although the network has
+	sides  []*side // ipv4 first
 
 	own   atomic.Pointer[lease.Lease]     // our lease; after run began it changes only in its times
 	lost  atomic.Bool                     // own is not ours at present; hold is about to get it back
@@ -80,8 +81,7 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 		rulesNews: make(chan struct{}, 1),
 		live:      newLive(),
 	}
-	s.ipv4 = s.addSide(s.device)
-	s.unset.Store(int32(len(s.sides)))
+	s.ipv4 = s.addSide(ipv4, s.device)
 	s.view.Store(&lease.Selection{})
 	for _, step := range []func(context.Context) error{
 		s.check,
@@ -106,15 +106,14 @@ func openSegment(ctx context.Context, d *daemon, at place) (*segment, error) {
 	return s, nil
 }
 
-// deviceName is flannel's name for the device of a VNI.
-func deviceName(vni vxlan.VNI) string { return fmt.Sprintf("flannel.%d", vni) }
-
 // check says what in the config is not going to be as the operator may expect.
 func (s *segment) check(context.Context) error {
 	for _, note := range s.config.Notes {
 		s.log.Warn("network config", "reason", note)
 	}
 	s.warnOfMTU()
+	s.addIPv6()
+	s.unset.Store(int32(len(s.sides)))
 	return nil
 }
 
@@ -125,8 +124,9 @@ func (s *segment) checkAdmin(ctx context.Context) error {
 
 // check chooses the MTU and looks whether the way is free.
 func (s *side) check(ctx context.Context) error {
+	host.AwaitAddress(ctx, s.local().Addr())
 	s.mtu.Store(int32(s.wantedMTU()))
-	for _, a := range []netip.Addr{s.d.at().uplink.Addr, s.d.at().vtep} {
+	for _, a := range []netip.Addr{s.addr(), s.vtep()} {
 		if s.network().Contains(a) {
 			return fmt.Errorf("address %s of this host lies inside the overlay's Network %s, so that the tunnel would carry itself: "+
 				"choose another interface with -iface, or another Network", a, s.network())
@@ -142,7 +142,7 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 	if s.known != nil {
 		own := s.known.Own
 		s.own.Store(&own)
-		s.ipv4.mac = own.Attrs.MAC
+		s.setMACs(own.Attrs)
 		return nil
 	}
 	own, held, err := s.d.registry.Own(ctx, s.d.at().vtep)
@@ -153,17 +153,33 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 		return err
 	}
 	s.own.Store(&own)
-	s.ipv4.mac = own.Attrs.MAC
-	if !held {
-		s.ipv4.mac = s.d.before.Attrs.MAC
-		if s.ipv4.kernel != nil {
-			s.ipv4.mac = s.ipv4.kernel.MAC
+	from := s.d.before.Attrs
+	if held {
+		from = own.Attrs
+	}
+	s.setMACs(from)
+	for _, one := range s.sides {
+		if one.kernel != nil && !held {
+			one.mac = one.kernel.MAC
 		}
 	}
-	if s.ipv4.mac.IsZero() || s.ipv4.mac.IsMulticast() {
-		s.ipv4.mac = ether.RandomMAC()
-	}
 	return nil
+}
+
+// setMACs gives each side the MAC that from has for it, or a random one.
+func (s *segment) setMACs(from lease.Attrs) {
+	s.ipv4.mac = macOr(from.MAC)
+	if s.ipv6 != nil {
+		s.ipv6.mac = macOr(from.IPv6MAC)
+	}
+}
+
+// macOr returns m where a device can have it, and a random MAC otherwise.
+func macOr(m ether.MAC) ether.MAC {
+	if m.IsZero() || m.IsMulticast() {
+		return ether.RandomMAC()
+	}
+	return m
 }
 
 // openAdmin comes after the TAP: only one process can have the device, so only
@@ -203,12 +219,10 @@ func (s *segment) acquire(ctx context.Context) error {
 	if !previous.Subnet.IsValid() { // it is on a disk that forgets, in most places
 		previous.Subnet = s.d.before.Subnet
 	}
-	own, err := s.d.registry.Acquire(ctx, s.config, lease.Request{
-		PublicIP: s.d.at().vtep,
-		MAC:      s.ipv4.mac,
-		Previous: previous.Subnet,
-		Before:   s.d.before,
-	})
+	if !previous.IPv6Subnet.IsValid() {
+		previous.IPv6Subnet = s.d.before.IPv6Subnet
+	}
+	own, err := s.d.registry.Acquire(ctx, s.config, s.request(previous, s.d.before))
 	if err != nil {
 		return err
 	}
@@ -220,9 +234,10 @@ func (s *segment) acquire(ctx context.Context) error {
 
 // created reports whether Acquire made own, where Own had returned held. A
 // lease of ours that Own left out, because its value made no sense, was there
-// before as well: taking it up changed it.
+// before as well: taking it up changed it. So was one that was moved to another
+// key, as it gained or lost its IPv6 half.
 func created(held, own lease.Lease) bool {
-	return own.Created != held.Created && own.Created == own.Revision
+	return own.Created != held.Created && own.Created == own.Revision && own.Subnet != held.Subnet
 }
 
 func (s *side) openSwitch(context.Context) error {
@@ -231,17 +246,18 @@ func (s *side) openSwitch(context.Context) error {
 		return err
 	}
 	c := tunnel.Config{
-		VNI:       s.config.Backend.VNI,
-		MAC:       s.mac,
-		RouterMAC: routerMAC(s.mac),
-		Subnet:    s.subnet(),
-		MTU:       int(s.mtu.Load()),
-		PeerMACs:  s.perPeer(),
-		GBP:       s.config.Backend.GBP,
-		Lanes:     lanes,
-		Coalesce:  s.d.offload.coalesce,
-		Checks:    s.d.checks,
-		Log:       s.log,
+		VNI:        s.config.Backend.VNI,
+		MAC:        s.mac,
+		RouterMAC:  routerMAC(s.mac),
+		Subnet:     s.subnet(),
+		MTU:        int(s.mtu.Load()),
+		BridgeLess: int(s.mtu.Load()) - s.bridgeMTU(),
+		PeerMACs:   s.perPeer(),
+		GBP:        s.config.Backend.GBP,
+		Lanes:      lanes,
+		Coalesce:   s.d.offload.coalesce,
+		Checks:     s.d.checks,
+		Log:        s.log,
 	}
 	if s.whole != nil { // a nil *uplink.Device would be a tunnel.Uplink
 		c.Uplink = s.whole
@@ -298,12 +314,16 @@ func (s *segment) writeSubnetFile(context.Context) error {
 }
 
 func (s *segment) subnetEnv() lease.SubnetEnv {
-	return lease.SubnetEnv{
+	env := lease.SubnetEnv{
 		Network: s.config.Network,
 		Subnet:  s.own.Load().Subnet,
-		MTU:     int(s.ipv4.mtu.Load()),
+		MTU:     s.bridgeMTU(),
 		IPMasq:  s.d.rules.ipMasq,
 	}
+	if s.ipv6 != nil {
+		env.IPv6Network, env.IPv6Subnet = s.ipv6.network(), s.ipv6.subnet()
+	}
+	return env
 }
 
 // run forwards frames, follows the leases and keeps our own until ctx ends or
@@ -352,7 +372,7 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 func (s *segment) republish() {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
-	if s.leases != nil {
+	if s.leases != nil { // not outside the lock: hear gives back what is not s.leases any more
 		s.publishLocked(*s.leases)
 	}
 }
@@ -372,7 +392,10 @@ func (s *segment) publishLocked(all lease.Snapshot) {
 	own := s.ownIn(all)
 	now := s.selector.Select(all, s.config, own)
 	s.give(&now, all, own)
-	s.ipv4.sw.SetPeers(peersOf(now))
+	for _, one := range s.sides {
+		s.peers = one.peersIn(now, s.peers[:0])
+		one.sw.SetPeers(s.peers)
+	}
 	s.view.Store(&now)
 	poke(s.news)
 	s.tellRoutes()
@@ -394,6 +417,10 @@ func (s *segment) forwards() {
 	s.tellOfTakeover()
 	s.log.Info("forwarding", "subnet", s.own.Load().Subnet, "vni", s.config.Backend.VNI, "vtep", s.d.at().vtep, "mac", s.ipv4.mac,
 		"mtu", s.ipv4.mtu.Load(), "peers", len(s.view.Load().Peers), "queues", s.queues(), "offloads", s.ipv4.offloadList())
+	if six := s.ipv6; six != nil {
+		six.log.Info("forwarding", "subnet", six.subnet(), "vtep", six.vtep(), "mac", six.mac, "mtu", six.mtu.Load(),
+			"peers", len(s.view.Load().IPv6Peers), "offloads", six.offloadList())
+	}
 }
 
 // close undoes what openSegment did, but for the lease and the subnet file.

@@ -37,6 +37,7 @@ type settings struct {
 	etcd        etcd.Config // Password is a secret: nothing logs or shows settings whole
 	uplink      host.Choice
 	publicIP    netip.Addr // zero: the uplink's
+	publicIPv6  netip.Addr // zero: the uplink's
 	takeover    bool
 	offload     offloads
 	queues      int    // of the TAP, and receiving sockets
@@ -78,6 +79,7 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 		rules:       r.rules(),
 		routeMode:   r.choice("route-mode", routeAggregate, routePerPeer),
 		publicIP:    r.publicIP(),
+		publicIPv6:  r.publicIPv6(),
 		runDir:      r.notEmpty("run-dir"),
 		stateDir:    r.stateDir(),
 		health:      r.health(),
@@ -94,6 +96,7 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 	}
 	s.leaseTTL, s.renewMargin = r.leaseTimes()
 	s.uplink = r.uplink(s.publicIP)
+	s.uplink.PublicIPv6 = s.publicIPv6
 	return s, errors.Join(r.faults...)
 }
 
@@ -268,6 +271,22 @@ func (r *reader) publicIP() netip.Addr {
 	a := r.ipv4("public-ip")
 	if a.IsValid() && (a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255})) {
 		r.fault("public-ip", "%s is no address at which other hosts could reach this one", a)
+	}
+	return a
+}
+
+func (r *reader) publicIPv6() netip.Addr {
+	v := r.text("public-ipv6")
+	if v == "" {
+		return netip.Addr{}
+	}
+	a, err := netip.ParseAddr(v)
+	switch {
+	case err != nil || !a.Is6() || a.Is4In6() || a.Zone() != "":
+		r.fault("public-ipv6", "%q is not an IPv6 address, as 2001:db8::7", v)
+		return netip.Addr{}
+	case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback():
+		r.fault("public-ipv6", "%s is no address at which other hosts could reach this one", a)
 	}
 	return a
 }

@@ -96,8 +96,10 @@ func TestSettings(t *testing.T) {
 		{"nothing is remembered, in other words", []string{"-state-dir="}, nil, defaults(func(s *settings) { s.stateDir = "" })},
 		{"empty interfaces do not count", []string{"-iface=", "-iface-regex=", "-iface-regex= "}, nil, defaults(func(*settings) {})},
 		{"the version of an image is no flag", nil, []string{"VXTAP_VERSION=1.0"}, defaults(func(*settings) {})},
-		{"flags without effect are named", []string{"-vmodule=x", "-kube-subnet-mgr=false"}, []string{"FLANNELD_PUBLIC_IPV6=fd00::1"}, defaults(func(s *settings) {
-			s.idle = []string{"public-ipv6", "vmodule"}
+		{"flags without effect are named", []string{"-vmodule=x", "-kube-subnet-mgr=false"}, []string{"FLANNELD_PUBLIC_IPV6=fd00::1", "FLANNELD_KUBE_API_URL=http://k"}, defaults(func(s *settings) {
+			s.publicIPv6 = netip.MustParseAddr("fd00::1")
+			s.uplink.PublicIPv6 = s.publicIPv6
+			s.idle = []string{"kube-api-url", "vmodule"}
 		})},
 	}
 	compare := []cmp.Option{

@@ -98,7 +98,10 @@ func showStatus(w io.Writer, s Status, now time.Time) error {
 	var b strings.Builder
 	showHead(&b, s, now)
 	showPeers(&b, s.Peers)
-	showTraffic(&b, s)
+	showTraffic(&b, s.Out, s.In, s.SocketOverflows, s.TAPOverflows)
+	if s.IPv6 != nil {
+		showIPv6(&b, s)
+	}
 	showRejected(&b, s)
 	// Whatever strangers wrote into etcd must not reach the terminal raw.
 	lines := strings.Split(b.String(), "\n")
@@ -111,10 +114,7 @@ func showStatus(w io.Writer, s Status, now time.Time) error {
 
 func showHead(b *strings.Builder, s Status, now time.Time) {
 	fmt.Fprintf(b, "%s: %s\n", s.Device, s.State)
-	t := newTable()
-	row := func(name, format string, args ...any) {
-		t.AppendRow(table.Row{"  " + name, fmt.Sprintf(format, args...)})
-	}
+	t, row := newRows()
 	for _, w := range s.Warnings {
 		row("WARNING", "%s", w)
 	}
@@ -146,6 +146,37 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	row("checks", "source %s, inner source %s", s.Checks.Source, s.Checks.InnerSource)
 	row("daemon", "%s, pid %d, up %s", s.Version, s.PID, duration(time.Duration(s.Uptime*float64(time.Second))))
 	fmt.Fprintln(b, t.Render())
+}
+
+// newRows returns a table, and what adds a named row to it.
+func newRows() (t table.Writer, row func(name, format string, args ...any)) {
+	t = newTable()
+	return t, func(name, format string, args ...any) {
+		t.AppendRow(table.Row{"  " + name, fmt.Sprintf(format, args...)})
+	}
+}
+
+// showIPv6 writes of the IPv6 half what there is of the IPv4 half above it.
+func showIPv6(b *strings.Builder, s Status) {
+	six := s.IPv6
+	if six.Device == "" {
+		fmt.Fprintf(b, "\nIPv6: none: %s\n", six.Reason)
+		return
+	}
+	fmt.Fprintf(b, "\n%s:\n", six.Device)
+	t, row := newRows()
+	if six.Subnet.IsValid() {
+		row("subnet", "%s of %s", six.Subnet, six.Network)
+	} else {
+		row("subnet", "none yet of %s", six.Network)
+	}
+	row("VTEP", "%s port %d, %s, VNI %d", six.VTEP, s.Port, six.MAC, s.VNI)
+	row("interface", "%s, %s, MTU %d inside the tunnel", s.Interface, six.Address, six.MTU)
+	row("offloads", "TAP %s; UDP %s; coalescing %s; queues %d", words(six.Offload.TAP), words(six.Offload.UDP), onOff(six.Offload.Coalesce), s.Queues)
+	showSuperFrames(row, six.TXPath, len(six.Peers))
+	fmt.Fprintln(b, t.Render())
+	showPeers(b, six.Peers)
+	showTraffic(b, six.Out, six.In, six.SocketOverflows, six.TAPOverflows)
 }
 
 func showSuperFrames(row func(name, format string, args ...any), p TXPathStatus, peers int) {
@@ -197,22 +228,22 @@ func wayTo(p PeerStatus) string {
 	return "tunnel"
 }
 
-func showTraffic(b *strings.Builder, s Status) {
+func showTraffic(b *strings.Builder, out, in DirectionStatus, socketOverflows, tapOverflows uint64) {
 	t := newTable(2, 3, 4, 5, 6)
 	t.AppendHeader(table.Row{"TRAFFIC", "RECEIVED", "RECEIVED BYTES", "DELIVERED", "DELIVERED BYTES", "DROPPED", "BY REASON"})
 	for _, d := range []struct {
 		name string
 		DirectionStatus
-	}{{"out", s.Out}, {"in", s.In}} {
+	}{{"out", out}, {"in", in}} {
 		t.AppendRow(table.Row{d.name, d.Received, size(d.ReceivedBytes), d.Delivered, size(d.DeliveredBytes), d.Dropped, reasons(d.Drops)})
 	}
 	fmt.Fprintf(b, "\n%s\n", t.Render())
-	if flagged := reasons(s.In.Flagged); flagged != "" {
+	if flagged := reasons(in.Flagged); flagged != "" {
 		fmt.Fprintf(b, "Passed only because a check is set to log: %s.\n", flagged)
 	}
 	// Also while both are 0: whoever looks for lost frames wants to know that
 	// they are not lost there.
-	fmt.Fprintf(b, "Lost before they could be received, where a super-frame or a run of datagrams is one: %d from peers (socket full), %d to them (TAP full).\n", s.SocketOverflows, s.TAPOverflows)
+	fmt.Fprintf(b, "Lost before they could be received, where a super-frame or a run of datagrams is one: %d from peers (socket full), %d to them (TAP full).\n", socketOverflows, tapOverflows)
 }
 
 func showRejected(b *strings.Builder, s Status) {

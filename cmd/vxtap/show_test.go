@@ -60,6 +60,15 @@ func busyStatus() Status {
 		},
 		Rejected:     []RejectedKey{{Key: "subnets/evil\x1b[2J\nkey", Reason: "not a subnet key"}},
 		OtherBackend: 2,
+		IPv6: &IPv6Status{
+			Device: "flannel-v6.1", Network: netip.MustParsePrefix("fd00:5::/48"), Subnet: netip.MustParsePrefix("fd00:5:0:72::/64"),
+			VTEP: netip.MustParseAddr("2001:db8::9"), Address: netip.MustParseAddr("2001:db8::3"), MAC: ether.MAC{0x02, 0, 0, 0, 6, 1}, MTU: 1430,
+			Offload: OffloadsStatus{TAP: []string{"csum", "tso4", "tso6"}, UDP: []string{"udp-segment"}, Coalesce: true},
+			TXPath:  TXPathStatus{Configured: "auto", InUse: "udp", Reason: "the way for whole super-frames is there for an IPv4 underlay only", Cut: []CutStatus{}},
+			Out:     DirectionStatus{Received: 9, ReceivedBytes: 900, Delivered: 8, DeliveredBytes: 800, Dropped: 1, Drops: map[string]uint64{"no-peer": 1}, Flagged: map[string]uint64{}},
+			In:      DirectionStatus{Drops: map[string]uint64{}, Flagged: map[string]uint64{}}, SocketOverflows: 5, TAPOverflows: 6,
+			Peers: []PeerStatus{{Subnet: netip.MustParsePrefix("fd00:5:0:9::/64"), VTEP: netip.MustParseAddr("2001:db8::4"), MAC: ether.MAC{0x02, 0, 0, 0, 6, 2}, OutFrames: 8, OutBytes: 800}},
+		},
 	}
 }
 
@@ -76,6 +85,9 @@ func TestShowStatus(t *testing.T) {
 	starting.Out, starting.In, starting.SocketOverflows, starting.TAPOverflows = DirectionStatus{}, DirectionStatus{}, 0, 0
 	lost := down
 	lost.State, lost.Lease.State, lost.Lease.Conflict = string(phaseLost), leaseLost, ""
+	without := down
+	without.IPv6 = &IPv6Status{Reason: "the network is dual-stack, and the interface eth0 has no IPv6 address"}
+	down.IPv6, starting.IPv6, lost.IPv6 = nil, nil, nil
 	single := down
 	single.TXPath.Reason = noSuperFrames
 	tests := []struct {
@@ -87,6 +99,7 @@ func TestShowStatus(t *testing.T) {
 		{"busy", busyStatus()},
 		{"alone", down},
 		{"starting", starting},
+		{"without-ipv6", without},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -51,6 +51,9 @@ type Status struct {
 
 	Out DirectionStatus `json:"out"` // from the TAP to the underlay
 	In  DirectionStatus `json:"in"`  // from the underlay to the TAP
+	// IPv6 is the other half of a dual-stack network, with a device of its own; all
+	// else here that may be of one family is of IPv4. null: the network has none.
+	IPv6 *IPv6Status `json:"ipv6"`
 	// Loss that the kernel counts, before a frame or datagram is received.
 	SocketOverflows uint64 `json:"socket_overflows"` // receives that found the socket's buffer full; a run of datagrams, or a super-frame, is one
 	TAPOverflows    uint64 `json:"tap_overflows"`    // frames that found the TAP's queue full; a super-frame is one
@@ -233,6 +236,7 @@ func (s *Status) addPlan(seg *segment) {
 	s.Port = seg.config.Backend.Port
 	s.MAC = seg.ipv4.mac
 	s.MTU = int(seg.ipv4.mtu.Load())
+	s.IPv6 = seg.ipv6Status()
 }
 
 // addLease adds what the segment knows of its lease: the end as of when it was
@@ -263,19 +267,15 @@ func (s *Status) addSegment(seg *segment) {
 	s.Routes = seg.routesStatus()
 	s.TXPath = seg.ipv4.txPathStatus(st.Out.Whole)
 	s.Out, s.In = directionStatus(&st.Out), directionStatus(&st.In)
+	if seg.ipv6 != nil {
+		s.IPv6.addSwitch(seg.ipv6)
+	}
 	// The switch cannot know these: the kernel keeps them with the sockets and
 	// the device. A device that has just gone has no number, and no frames
 	// either.
 	s.SocketOverflows = seg.ipv4.underlay.Overflows()
 	s.TAPOverflows, _ = host.TXDropped(seg.device)
-	for _, p := range st.Peers {
-		s.Peers = append(s.Peers, PeerStatus{
-			Subnet: p.Subnet, VTEP: p.VTEP, MAC: p.MAC,
-			OutFrames: p.OutFrames, OutBytes: p.OutBytes,
-			InFrames: p.InFrames, InBytes: p.InBytes,
-			Direct: seg.ipv4.isDirect(p.Subnet),
-		})
-	}
+	s.Peers = seg.ipv4.peersStatus(st.Peers)
 	view := seg.view.Load()
 	s.OtherBackend = view.OtherBackend
 	for _, r := range view.Rejected {

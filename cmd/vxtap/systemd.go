@@ -107,6 +107,9 @@ func (d *daemon) line() string {
 	d.withSegment(func(s *segment) {
 		if s != nil && state == phaseReady {
 			line = fmt.Sprintf("forwarding for %s, peers: %d", s.own.Load().Subnet, len(s.view.Load().Peers))
+			if s.ipv6 != nil {
+				line += fmt.Sprintf("; for %s, peers: %d", s.ipv6.subnet(), len(s.view.Load().IPv6Peers))
+			}
 		}
 	})
 	if state == phaseReady {

@@ -5,13 +5,16 @@ package main
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"vxtap/lease"
+	"vxtap/tunnel"
 )
 
 // publisher is what only publish uses, and it again each time.
 type publisher struct {
 	selector lease.Selector
+	peers    []tunnel.Peer
 	takenBy  netip.Addr // who was last told to have our subnet
 }
 
@@ -26,7 +29,7 @@ func (s *segment) give(now *lease.Selection, all lease.Snapshot, own lease.Lease
 	if !taken {
 		return
 	}
-	now.Peers = nil
+	now.Peers, now.IPv6Peers = nil, nil
 	if s.takenBy != by.Attrs.PublicIP { // publish has one goroutine
 		s.takenBy = by.Attrs.PublicIP
 		s.log.Warn("the subnet is another host's now, nothing is forwarded until there is another one",
@@ -39,13 +42,13 @@ func (s *segment) give(now *lease.Selection, all lease.Snapshot, own lease.Lease
 // that was heard of are not always the same, and neither is another host's.
 func (s *segment) ownIn(all lease.Snapshot) lease.Lease {
 	own := *s.own.Load()
-	for _, l := range all.Leases {
-		if l.Key != own.Key || l.Created != own.Created || l.Attrs.MAC != own.Attrs.MAC {
-			continue
-		}
-		if ip := l.Attrs.PublicIP; ip == s.d.at().vtep || slices.Contains(s.had, ip) {
-			own.Attrs.PublicIP = ip
-		}
+	i, found := slices.BinarySearchFunc(all.Leases, own.Key, func(l lease.Lease, key string) int { return strings.Compare(l.Key, key) })
+	if !found {
+		return own
+	}
+	l := &all.Leases[i]
+	if ip := l.Attrs.PublicIP; l.Created == own.Created && l.Attrs.MAC == own.Attrs.MAC && (ip == s.d.at().vtep || slices.Contains(s.had, ip)) {
+		own.Attrs.PublicIP = ip
 	}
 	return own
 }

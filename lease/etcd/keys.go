@@ -66,11 +66,31 @@ func (s *Store) Delete(ctx context.Context, key string, ifRevision int64) error 
 	return nil
 }
 
-// swap does op if key is at revision; that of a key that does not exist is 0.
+// Move implements lease.Keys.
+func (s *Store) Move(ctx context.Context, from string, ifRevision int64, to string, value []byte, grant lease.GrantID) (int64, error) {
+	put := clientv3.OpPut(s.base+to, string(value), clientv3.WithLease(clientv3.LeaseID(grant)))
+	rev, err := s.txn(ctx, []clientv3.Cmp{s.at(from, ifRevision), s.at(to, 0)}, clientv3.OpDelete(s.base+from), put)
+	if err != nil {
+		return 0, fmt.Errorf("write %s in place of %s: %w", s.Path(to), s.Path(from), err)
+	}
+	return rev, nil
+}
+
+// at says that key is at revision; that of a key that does not exist is 0.
+func (s *Store) at(key string, revision int64) clientv3.Cmp {
+	return clientv3.Compare(clientv3.ModRevision(s.base+key), "=", revision)
+}
+
+// swap does op if key is at revision.
 func (s *Store) swap(ctx context.Context, key string, revision int64, op clientv3.Op) (int64, error) {
+	return s.txn(ctx, []clientv3.Cmp{s.at(key, revision)}, op)
+}
+
+// txn does all of ops if all of what is holds.
+func (s *Store) txn(ctx context.Context, what []clientv3.Cmp, ops ...clientv3.Op) (int64, error) {
 	var rev int64
 	err := s.call(ctx, callTimeout, func(ctx context.Context, c *clientv3.Client) error {
-		resp, err := c.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(s.base+key), "=", revision)).Then(op).Commit()
+		resp, err := c.Txn(ctx).If(what...).Then(ops...).Commit()
 		if err != nil {
 			return err
 		}

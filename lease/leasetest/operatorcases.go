@@ -23,6 +23,7 @@ func operatorCases() []Case {
 		{"a host at its next start takes what was reserved meanwhile", reserveOther},
 		{"a lease that is reserved is kept by its running host", reserveOwn},
 		{"a subnet of another host is not reserved", reserveTaken},
+		{"both halves of a dual-stack subnet are reserved", reserveBoth},
 	}
 }
 
@@ -113,7 +114,7 @@ func releaseRace(t *testing.T, f Fixture) {
 // reserve reserves subnet for the first host.
 func reserve(t *testing.T, f Fixture, subnet string) (lease.Reservation, error) {
 	t.Helper()
-	return lease.NewOperator(f.Store).Reserve(t.Context(), Network(t), netip.MustParsePrefix(subnet), Host(1).PublicIP)
+	return lease.NewOperator(f.Store).Reserve(t.Context(), Network(t), lease.SubnetKey{IPv4: netip.MustParsePrefix(subnet)}, Host(1).PublicIP)
 }
 
 func reserveFree(t *testing.T, f Fixture) {
@@ -199,5 +200,39 @@ func reserveTaken(t *testing.T, f Fixture) {
 	}
 	if _, err := reserve(t, f, "10.5.80.0/24"); err != nil {
 		t.Error(err)
+	}
+}
+
+func reserveBoth(t *testing.T, f Fixture) {
+	o, c := lease.NewOperator(f.Store), DualNetwork(t)
+	Put(t, f.Store, "subnets/10.5.77.0-24&fd00:5:0:7::-64", Value(t, 2), 0)
+	for _, tt := range []struct{ key, want string }{
+		{"10.5.78.0-24", "reserve both, as 10.5.78.0/24,fd00:5:0:1::/64"},
+		{"10.5.77.0-24&fd00:5:0:8::-64", "10.5.77.0/24 is taken by the key"},
+		{"10.5.78.0-24&fd00:5:0:7::-64", "fd00:5:0:7::/64 is taken by the key"},
+		{"10.5.78.0-24&fd00:6:0:7::-64", "its IPv6 half fd00:6:0:7::/64 is no /64"},
+	} {
+		k, err := lease.ParseKey(tt.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.Reserve(t.Context(), c, k, Host(1).PublicIP); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.key, err, tt.want)
+		}
+	}
+	k := lease.SubnetKey{IPv4: netip.MustParsePrefix("10.5.78.0/24"), IPv6: netip.MustParsePrefix("fd00:5:0:8::/64")}
+	if _, err := o.Reserve(t.Context(), c, k, Host(1).PublicIP); err != nil {
+		t.Fatal(err)
+	}
+	l, err := lease.New(f.Store, lease.Options{}).Acquire(t.Context(), c, DualHost(1))
+	if err != nil || l.Subnet != k.IPv4 || l.IPv6Subnet != k.IPv6 || !l.Reserved() {
+		t.Errorf("got %+v, %v, want both halves of the reservation", l, err)
+	}
+	// What the host holds may be named by its IPv4 half alone.
+	if r, err := o.Reserve(t.Context(), c, lease.SubnetKey{IPv4: k.IPv4}, Host(1).PublicIP); err != nil || !r.Already {
+		t.Errorf("got %+v, %v, want nothing to do", r, err)
+	}
+	if found, err := o.Find(t.Context(), lease.Named("fd00:5:0:8::/64")); err != nil || len(found) != 1 || found[0].Key != l.Key {
+		t.Errorf("got %+v, %v, want it found by its IPv6 half", found, err)
 	}
 }

@@ -27,7 +27,9 @@ func registryCases() []Case {
 		{"F4 a subnet that somebody else took is not taken back", hijacked},
 		{"F5 a lease whose watch could not start is kept", keepFromDown},
 		{"F6 a reservation is honoured and gets no time to live", reservation},
+		{"F11 a subnet outlives the gain of an IPv6 half", gainsIPv6Half},
 		{"F11 a subnet outlives the loss of its IPv6 half", dropsIPv6Half},
+		{"two hosts with one IPv6 subnet: the later one gives way", ipv6Race},
 		{"a deleted lease is noticed and had again", deletedAndBack},
 		{"an expired lease is noticed", expired},
 		{"a lease put anew without a time to live is a reservation", becomesReservation},
@@ -245,18 +247,6 @@ func reservation(t *testing.T, f Fixture) {
 	Delete(t, f.Store, key)
 	if err := Wait(t, "the loss", out); !errors.Is(err, lease.ErrLost) {
 		t.Errorf("got %v, want ErrLost", err)
-	}
-}
-
-func dropsIPv6Half(t *testing.T, f Fixture) {
-	const old = "subnets/10.5.77.0-24&fd00:12:13::-64"
-	Put(t, f.Store, old, Value(t, 1), 0)
-	l := Acquire(t, lease.New(f.Store, lease.Options{}), 1)
-	if _, ok := Get(t, f.Store, old); ok || l.Subnet.String() != "10.5.77.0/24" {
-		t.Errorf("got %v, want the same subnet and the old key gone", l.Subnet)
-	}
-	if p, ok := Get(t, f.Store, "subnets/10.5.77.0-24"); !ok || p.Grant == 0 {
-		t.Errorf("got %+v, want the new key, with a grant", p)
 	}
 }
 

@@ -46,7 +46,7 @@ type grant struct {
 // Call is a call of the Store, for a hook. A call is seen twice: before it does
 // anything, and after it has done it.
 type Call struct {
-	Op   string // "List", "Put", "Delete", "Watch", "Grant", "KeepAlive", "Left", "Revoke"
+	Op   string // "List", "Put", "Delete", "Move", "Watch", "Grant", "KeepAlive", "Left", "Revoke"
 	Key  string
 	Done bool // after
 }

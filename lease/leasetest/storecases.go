@@ -16,6 +16,7 @@ func storeCases() []Case {
 		{"a key is created once", createdOnce},
 		{"a write at a stale revision changes nothing", staleWrite},
 		{"a delete at a stale revision changes nothing", staleDelete},
+		{"a key is moved at once or not at all", moved},
 		{"a listing is in order and of one revision", listing},
 		{"a watch tells everything from its revision on", watchReplays},
 		{"a watch from before a compaction says so", watchCompacted},
@@ -69,6 +70,39 @@ func staleDelete(t *testing.T, f Fixture) {
 	}
 	if err := f.Store.Delete(t.Context(), "a", second.Revision); !errors.Is(err, lease.ErrConflict) {
 		t.Errorf("second time: got %v, want ErrConflict", err)
+	}
+}
+
+func moved(t *testing.T, f Fixture) {
+	old := Put(t, f.Store, "subnets/a", "1", 0)
+	other := Put(t, f.Store, "subnets/b", "2", 0)
+	grant, _, err := f.Store.Grant(t.Context(), shortest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		rev  int64
+		to   string
+	}{{"at a stale revision", old.Revision - 1, "subnets/c"}, {"on a key that is there", old.Revision, other.Key}, {"from a key that is not there", 0, "subnets/c"}} {
+		if _, err := f.Store.Move(t.Context(), old.Key, tt.rev, tt.to, []byte("3"), grant); !errors.Is(err, lease.ErrConflict) {
+			t.Errorf("%s: got %v, want ErrConflict", tt.name, err)
+		}
+	}
+	if p, _ := Get(t, f.Store, old.Key); p.Revision != old.Revision {
+		t.Errorf("got %+v, want nothing done to %+v", p, old)
+	}
+	rev, err := f.Store.Move(t.Context(), old.Key, old.Revision, "subnets/c", []byte("3"), grant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := Get(t, f.Store, "subnets/c")
+	if _, there := Get(t, f.Store, old.Key); there || string(p.Value) != "3" || p.Revision != rev || p.Created != rev || p.Grant != grant {
+		t.Errorf("got %+v, and the old key there: %v, want it moved at revision %d", p, there, rev)
+	}
+	got := collect(t, f.Store, old.Revision+1, 3)
+	if len(got) != 3 || !got[1].Deleted || got[1].Key != old.Key || got[2].Key != "subnets/c" || got[1].Revision != rev || got[2].Revision != rev {
+		t.Errorf("got %+v, want both changes at revision %d, the deletion first", got, rev)
 	}
 }
 

@@ -154,6 +154,12 @@ func (b *Bed) ContainerEnd(n int) traffic.End {
 	return traffic.End{Namespace: b.Node(lab.ContainerNode(n)), Addr: b.Host(n).Container}
 }
 
+// ContainerEnd6 is ContainerEnd with the container's IPv6 address.
+func (b *Bed) ContainerEnd6(n int) traffic.End {
+	b.t.Helper()
+	return traffic.End{Namespace: b.Node(lab.ContainerNode(n)), Addr: b.Host(n).IPv6Container}
+}
+
 // Status is what these tests read of vxtap status -o json.
 type Status struct {
 	State    string   `json:"state"`
@@ -196,18 +202,38 @@ type Status struct {
 
 	Out   Direction `json:"out"`
 	In    Direction `json:"in"`
-	Peers []struct {
-		Subnet    netip.Prefix `json:"subnet"`
-		VTEP      netip.Addr   `json:"vtep"`
-		MAC       ether.MAC    `json:"mac"`
-		OutFrames uint64       `json:"out_frames"`
-		InFrames  uint64       `json:"in_frames"`
-		Direct    bool         `json:"direct"`
-	} `json:"peers"`
+	Peers []Peer    `json:"peers"`
+	IPv6  *struct {
+		Reason string       `json:"reason"`
+		Device string       `json:"device"`
+		Subnet netip.Prefix `json:"subnet"`
+		VTEP   netip.Addr   `json:"vtep"`
+		MAC    ether.MAC    `json:"mac"`
+		MTU    int          `json:"mtu"`
+
+		Address netip.Addr `json:"address"`
+		TXPath  struct {
+			InUse  string `json:"in_use"`
+			Reason string `json:"reason"`
+		} `json:"tx_path"`
+		Out   Direction `json:"out"`
+		In    Direction `json:"in"`
+		Peers []Peer    `json:"peers"`
+	} `json:"ipv6"`
 	Rejected []struct {
 		Key    string `json:"key"`
 		Reason string `json:"reason"`
 	} `json:"rejected"`
+}
+
+// Peer is one peer of a Status.
+type Peer struct {
+	Subnet    netip.Prefix `json:"subnet"`
+	VTEP      netip.Addr   `json:"vtep"`
+	MAC       ether.MAC    `json:"mac"`
+	OutFrames uint64       `json:"out_frames"`
+	InFrames  uint64       `json:"in_frames"`
+	Direct    bool         `json:"direct"`
 }
 
 // Direction is one direction of a Status.
@@ -243,7 +269,11 @@ func (b *Bed) status(ctx context.Context, h lab.Host) (s Status, err error) {
 	if err := json.Unmarshal(out, &s); err != nil {
 		return s, fmt.Errorf("vxtap status -o json: %w", err)
 	}
-	for name, d := range map[string]Direction{"out": s.Out, "in": s.In} {
+	books := map[string]Direction{"out": s.Out, "in": s.In}
+	if s.IPv6 != nil && s.IPv6.Device != "" {
+		books["IPv6 out"], books["IPv6 in"] = s.IPv6.Out, s.IPv6.In
+	}
+	for name, d := range books {
 		sum := d.Delivered
 		for _, n := range d.Drops {
 			sum += n

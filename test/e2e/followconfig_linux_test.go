@@ -71,6 +71,20 @@ func TestConfigIsFollowed(t *testing.T) {
 	putConfig(b, "", `,"MTU":1400`)
 	bed.Eventually(t, 3*time.Second, nft(false))
 
+	direct := func(want bool) func() error {
+		return func() error {
+			got := bed.Run(t, b.Node("h1"), "ip", "route", "show", b.Host(2).Subnet.String())
+			if strings.Contains(got, "via "+b.Host(2).VTEP.String()) != want {
+				return fmt.Errorf("got route %q, want a direct one: %v", got, want)
+			}
+			return nil
+		}
+	}
+	putConfig(b, "", `,"MTU":1400,"DirectRouting":true`)
+	bed.Eventually(t, 3*time.Second, direct(true))
+	putConfig(b, "", `,"MTU":1400`)
+	bed.Eventually(t, 3*time.Second, direct(false))
+
 	state := func(want string, refused uint64, warns ...string) func() error {
 		return func() error {
 			s := b.Status(1)

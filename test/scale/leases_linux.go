@@ -60,6 +60,8 @@ func (b *bench) measureLeases(ctx context.Context, f *figures) error {
 	if f.changes, f.puts, err = b.measureChanges(ctx, p); err != nil {
 		return err
 	}
+	b.say("changes: half within %v, 90 in a hundred %v, 95 %v, 99 %v, all %v", quantile(f.changes, 50), quantile(f.changes, 90),
+		quantile(f.changes, 95), quantile(f.changes, 99), quantile(f.changes, 100))
 	f.many, err = steady(ctx, h)
 	return errors.Join(err, h.End(syscall.SIGTERM))
 }

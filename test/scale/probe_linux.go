@@ -33,8 +33,8 @@ type probe struct {
 }
 
 // probeEvery is the time between two packets: what is measured may be that much
-// less.
-const probeEvery = 100 * time.Microsecond
+// too long. More of them would keep the processors busy that changes wait for.
+const probeEvery = 500 * time.Microsecond
 
 func newProbe(h *field.Host, f *field.Field) (*probe, error) {
 	p := &probe{host: h}
@@ -146,7 +146,7 @@ func (b *bench) measureChanges(ctx context.Context, p *probe) (changes, puts []t
 	go p.send(ctx)
 	for n := range b.changes {
 		to := (n + 1) % 2
-		if err := pause(ctx, 15*time.Millisecond); err != nil {
+		if err := pause(ctx, 30*time.Millisecond); err != nil {
 			return nil, nil, err
 		}
 		p.drain(to)

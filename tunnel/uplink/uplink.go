@@ -76,7 +76,9 @@ type Device struct {
 	mu    sync.Mutex
 	gates map[netip.Addr]*gate
 	named int // how often Gates was called
-	moves int // how often all that was known became void
+	// listed is what Gates returned last: all of them are in gates.
+	listed []*gate
+	moves  int // how often all that was known became void
 }
 
 // newDevice returns one without a TAP.
@@ -107,7 +109,7 @@ func (d *Device) Gates(vteps []netip.Addr) []tunnel.Gate {
 	list := make([]tunnel.Gate, len(vteps))
 	named := 0
 	for i, v := range vteps {
-		g := d.gates[v]
+		g := d.find(i, v)
 		if g == nil {
 			g = &gate{d: d, vtep: v}
 			d.gates[v] = g
@@ -116,7 +118,11 @@ func (d *Device) Gates(vteps []netip.Addr) []tunnel.Gate {
 			g.named = d.named
 			named++
 		}
-		list[i] = g
+		if list[i] = g; i < len(d.listed) {
+			d.listed[i] = g
+		} else {
+			d.listed = append(d.listed, g)
+		}
 	}
 	if named < len(d.gates) { // of ten thousand peers, rarely one goes
 		for v, g := range d.gates {
@@ -129,7 +135,18 @@ func (d *Device) Gates(vteps []netip.Addr) []tunnel.Gate {
 	if first && len(vteps) > 0 {
 		tell(d.wake)
 	}
+	clear(d.listed[len(vteps):])
+	d.listed = d.listed[:len(vteps)]
 	return list
+}
+
+// find returns the gate of v, nil if there is none. Mostly it is where it was at
+// the last call.
+func (d *Device) find(i int, v netip.Addr) *gate {
+	if i < len(d.listed) && d.listed[i].vtep == v {
+		return d.listed[i]
+	}
+	return d.gates[v]
 }
 
 // Again makes Run look at once at all that is open, for the host has changed.

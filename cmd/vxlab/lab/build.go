@@ -74,6 +74,7 @@ func (l *Lab) addHost(n int, h hostState) error {
 		func() error {
 			return host.AddAddr(uplink, netip.PrefixFrom(l.options.vtep(n), l.options.Underlay.Bits()))
 		},
+		func() error { return l.addIPv6(host, n) },
 		func() error { return host.SetUp(uplink) },
 		// vxtap finds its uplink by the default route if it is not told.
 		func() error { return host.AddRoute(netip.Prefix{}, l.options.gateway()) },
@@ -112,7 +113,7 @@ func containerAddr(subnet netip.Prefix) netip.Addr { return subnet.Addr().Next()
 
 // address gives bridge and container of host n the addresses of a subnet, in
 // place of those that they have.
-func (l *Lab) address(n int, subnet netip.Prefix, mtu int) error {
+func (l *Lab) address(n int, subnet, subnet6 netip.Prefix, mtu int) error {
 	host, err := l.open(HostNode(n))
 	if err != nil {
 		return err
@@ -127,6 +128,7 @@ func (l *Lab) address(n int, subnet netip.Prefix, mtu int) error {
 	return inOrder(
 		func() error { return container.SetDown(uplink) }, // its default route goes
 		func() error { return container.DeleteAddrs(uplink) },
+		func() error { return host.SetDown(cniBridge) }, // and its IPv6 addresses
 		func() error { return host.DeleteAddrs(cniBridge) },
 		func() error { return container.SetMTU(uplink, mtu) },
 		func() error { return host.SetMTU(hostEnd, mtu) },
@@ -135,10 +137,12 @@ func (l *Lab) address(n int, subnet netip.Prefix, mtu int) error {
 		func() error {
 			return container.AddAddr(uplink, netip.PrefixFrom(containerAddr(subnet), subnet.Bits()))
 		},
+		func() error { return address6(host, container, subnet6) },
 		func() error { return host.SetUp(hostEnd) },
 		func() error { return host.SetUp(cniBridge) },
 		func() error { return container.SetUp(uplink) },
 		func() error { return container.AddRoute(netip.Prefix{}, gateway) },
+		func() error { return route6(container, subnet6) },
 	)
 }
 

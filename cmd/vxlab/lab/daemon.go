@@ -175,11 +175,11 @@ func (l *Lab) follow(host *netns.Namespace, n int) error {
 	}
 	h := &l.state.Hosts[n-1]
 	h.MAC = ether.MAC(dev.HardwareAddr)
-	if h.Subnet != env.Subnet || h.MTU != env.MTU {
-		if err := l.address(n, env.Subnet, env.MTU); err != nil {
+	if h.Subnet != env.Subnet || h.IPv6Subnet != env.IPv6Subnet || h.MTU != env.MTU {
+		if err := l.address(n, env.Subnet, env.IPv6Subnet, env.MTU); err != nil {
 			return err
 		}
-		h.Subnet, h.MTU = env.Subnet, env.MTU
+		h.Subnet, h.IPv6Subnet, h.MTU = env.Subnet, env.IPv6Subnet, env.MTU
 	}
 	l.say("%s leased %s, container %s, MTU %d", HostNode(n), h.Subnet, containerAddr(h.Subnet), h.MTU)
 	return nil

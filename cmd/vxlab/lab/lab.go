@@ -310,6 +310,11 @@ type Host struct {
 	RunDir    string       `json:"run_dir"`   // -run-dir of its daemon
 	Log       string       `json:"log"`       // of its daemon
 	Bare      bool         `json:"bare"`      // see Lab.JoinBare
+
+	// Of a lab with IPv6: the same as VTEP, Subnet and Container.
+	IPv6VTEP      netip.Addr   `json:"ipv6_vtep,omitzero"`
+	IPv6Subnet    netip.Prefix `json:"ipv6_subnet,omitzero"`
+	IPv6Container netip.Addr   `json:"ipv6_container,omitzero"`
 }
 
 // Hosts returns the hosts by number. Subnet, MAC and MTU are what they were
@@ -333,6 +338,10 @@ func (l *Lab) host(n int) Host {
 	}
 	if s.Subnet.IsValid() {
 		h.Container = containerAddr(s.Subnet)
+	}
+	h.IPv6VTEP, h.IPv6Subnet = l.options.vtep6(n), s.IPv6Subnet
+	if s.IPv6Subnet.IsValid() {
+		h.IPv6Container = containerAddr(s.IPv6Subnet)
 	}
 	if s.Daemon.alive() {
 		h.PID = s.Daemon.PID

@@ -23,11 +23,15 @@ type Options struct {
 	Underlay  netip.Prefix // 192.168.77.0/24; etcd is on its first address, host N on its (10+N)th
 	Network   netip.Prefix // of the overlay: 172.30.0.0/16
 	SubnetLen int          // of the subnets that hosts lease: 24
-	VNI       vxlan.VNI    // left to vxtap, which takes 1 as flannel does
-	Port      uint16       // left to vxtap, which takes 8472 as flannel does
-	Vxtap     string       // path of the daemon: needed
-	Vxlab     string       // path of a program that has the subcommand EtcdCommand: this very program
-	Args      []string     // more flags for every daemon
+	// IPv6Underlay gives the hosts IPv6 addresses, host N the (10+N)th of it: none.
+	// IPv6Network makes the overlay one of both families: IPv4 alone.
+	IPv6Underlay netip.Prefix `json:",omitzero"`
+	IPv6Network  netip.Prefix `json:",omitzero"`
+	VNI          vxlan.VNI    // left to vxtap, which takes 1 as flannel does
+	Port         uint16       // left to vxtap, which takes 8472 as flannel does
+	Vxtap        string       // path of the daemon: needed
+	Vxlab        string       // path of a program that has the subcommand EtcdCommand: this very program
+	Args         []string     // more flags for every daemon
 
 	// EtcdURLs are those of an etcd that is not the lab's, separated by commas:
 	// the lab starts none, and no hosts either, which come with Join and
@@ -104,7 +108,7 @@ func (o Options) Validate() error {
 // check is Validate for options with defaults, whatever their paths: records
 // that are read back need none.
 func (o Options) check() error {
-	errs := []error{CheckName(o.Name)}
+	errs := []error{CheckName(o.Name), o.checkIPv6()}
 	fault := func(wrong bool, format string, args ...any) {
 		if wrong {
 			errs = append(errs, fmt.Errorf(format, args...))
@@ -191,10 +195,12 @@ func (o Options) networkConfig() string {
 		Port uint16    `json:",omitempty"`
 	}
 	b, err := json.Marshal(struct {
-		Network   netip.Prefix
-		SubnetLen int
-		Backend   backend
-	}{o.Network, o.SubnetLen, backend{"vxlan", o.VNI, o.Port}})
+		Network     netip.Prefix
+		SubnetLen   int
+		EnableIPv6  bool         `json:",omitempty"`
+		IPv6Network netip.Prefix `json:",omitzero"`
+		Backend     backend
+	}{o.Network, o.SubnetLen, o.IPv6Network.IsValid(), o.IPv6Network, backend{"vxlan", o.VNI, o.Port}})
 	if err != nil {
 		panic("lab: network config: " + err.Error()) // only invalid types can fail
 	}

@@ -42,6 +42,8 @@ type hostState struct {
 	Subnet netip.Prefix `json:"subnet"` // zero until the first lease
 	MTU    int          `json:"mtu"`
 	MAC    ether.MAC    `json:"mac"`
+
+	IPv6Subnet netip.Prefix `json:"ipv6_subnet,omitzero"` // zero where there is none
 }
 
 // maxState bounds lab.json in bytes: a lab of 999 hosts has 250 KB.
@@ -97,6 +99,11 @@ func parseState(name string, b []byte) (state, error) {
 	for i, h := range s.Hosts {
 		if h.Subnet.IsValid() && (h.Subnet != h.Subnet.Masked() || !h.Subnet.Addr().Is4() || h.Subnet.Bits() > 30) {
 			errs = append(errs, fmt.Errorf("h%d: %s is not a subnet", i+1, h.Subnet))
+		}
+	}
+	for i, h := range s.Hosts {
+		if p := h.IPv6Subnet; p.IsValid() && (p != p.Masked() || !p.Addr().Is6() || p.Addr().Is4In6() || p.Bits() > 126) {
+			errs = append(errs, fmt.Errorf("h%d: %s is not an IPv6 subnet", i+1, p))
 		}
 	}
 	ids := []identity{s.Owner, s.Etcd}

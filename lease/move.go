@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lease
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Leases of two halves. Their key is no lock on either half: two keys may name
+// one IPv6 subnet with different IPv4 ones, or one IPv4 subnet with and without
+// an IPv6 one, and both can be created. So whoever has created a key looks once
+// more, and the one that was created later gives way, as Select has it too.
+
+// whole reports whether e can stay under its key: it has an IPv6 half that fits
+// if this host is to have one, and none if the network has none.
+func (a *acquisition) whole(e *entry) bool {
+	k := SubnetKey{e.Subnet, e.IPv6Subnet}
+	return a.c.fits(k) && (k.IPv6.IsValid() || !a.q.dual(a.c)) && e.Key != a.contested
+}
+
+// move takes over the lease e of this host, whose IPv6 half is missing, too much
+// or wrong, and keeps its IPv4 subnet: containers live there. In one step, so
+// that nobody snatches it. A reservation stays one.
+func (a *acquisition) move(ctx context.Context, e *entry, entries []*entry) (Lease, error) {
+	k := SubnetKey{IPv4: e.Subnet}
+	if a.q.dual(a.c) {
+		var err error
+		if k.IPv6, err = a.chooseIn(a.c.ipv6(), a.wishesIPv6, without(entries, e)); err != nil {
+			return Lease{}, err
+		}
+	}
+	l := Lease{Key: subnetsDir + k.String(), Subnet: k.IPv4, IPv6Subnet: k.IPv6, Attrs: a.attrs(k.IPv6, e.Attrs), Grant: e.Grant}
+	if !e.Reserved() {
+		if err := a.refresh(ctx, &l); err != nil {
+			return Lease{}, err
+		}
+	}
+	value, err := json.Marshal(l.Attrs)
+	if err != nil {
+		return Lease{}, err
+	}
+	err = a.write(ctx, &l, func() (int64, error) {
+		return a.r.store.Move(ctx, e.Key, e.Revision, l.Key, value, l.Grant)
+	})
+	if err != nil {
+		return Lease{}, err
+	}
+	l.Created = l.Revision
+	if err := a.confirm(ctx, l); err != nil {
+		return Lease{}, err
+	}
+	a.r.log.Info("lease moved, the subnet is the same", "subnet", l.Subnet, "key", a.r.path(l.Key), "before", a.r.path(e.Key), "reserved", l.Reserved())
+	return l, nil
+}
+
+// without returns entries but for e.
+func without(entries []*entry, e *entry) []*entry {
+	others := make([]*entry, 0, len(entries))
+	for _, x := range entries {
+		if x != e {
+			others = append(others, x)
+		}
+	}
+	return others
+}
+
+// confirm looks whether somebody had a half of l, which has just been created,
+// before us. An error that matches ErrConflict says so.
+func (a *acquisition) confirm(ctx context.Context, l Lease) error {
+	entries, err := a.r.entries(ctx)
+	if err != nil {
+		return err
+	}
+	return a.settle(ctx, l, entries)
+}
+
+// settle is confirm with what stands in the store. Where the IPv4 half is not
+// ours we give the lease up; where only the IPv6 half is not, the next attempt
+// moves it to another.
+func (a *acquisition) settle(ctx context.Context, l Lease, entries []*entry) error {
+	var before []*entry
+	for _, e := range entries {
+		if e.Created < l.Created && e.Key != l.Key {
+			before = append(before, e)
+		}
+	}
+	if l.IPv6Subnet.IsValid() && a.c.ipv6().taken(before).overlap(l.IPv6Subnet) {
+		a.contested = l.Key
+	}
+	if a.c.ipv4().taken(before).overlap(l.Subnet) {
+		err := a.r.patient(ctx, func() error { return a.r.store.Delete(ctx, l.Key, l.Revision) })
+		if err == nil {
+			a.used = false
+		}
+		return errors.Join(fmt.Errorf("%w: %v was leased before it", ErrConflict, l.Subnet), err)
+	}
+	if a.contested == l.Key {
+		return fmt.Errorf("%w: %v was leased before it", ErrConflict, l.IPv6Subnet)
+	}
+	return nil
+}
