@@ -154,6 +154,10 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 		s.log.Warn("the network config changed, starting afresh")
 		return &movedError{place{config: config}}
 	}
+	if s.owesIPv6() {
+		s.log.Info("etcd can be asked for an IPv6 subnet now, starting afresh")
+		return &movedError{place{config: config}}
+	}
 	return s.takeUp(ctx, config)
 }
 
