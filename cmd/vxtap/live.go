@@ -20,6 +20,9 @@ type live struct {
 	away   atomic.Pointer[string]       // why the tunnel has no address at present
 	away6  atomic.Pointer[string]       // the same of IPv6
 
+	hearing   sync.Mutex        // held while the config is being heard
+	postponed *lease.ConfigNews // that hearConfig has left to confirm; guarded by hearing
+
 	setting    sync.Mutex // held while the host is being set up
 	staleFile  bool       // the subnet file has another MTU than the device; guarded by setting
 	publishing sync.Mutex // held while the switch is being told of its peers
