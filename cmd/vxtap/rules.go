@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"vxtap/lease"
+	"vxtap/tunnel/host"
 	"vxtap/tunnel/rules"
 )
 
@@ -128,6 +129,8 @@ func (s *segment) setRules(ctx context.Context) error {
 	s.ipv4.previous = env.Network
 	if s.ipv6 != nil {
 		s.ipv6.previous = env.IPv6Network
+	} else {
+		s.leaveIPv6(ctx, env)
 	}
 	s.randomPorts = s.masqueradesRandomly(ctx, s.rulesKind)
 	for _, one := range s.sides {
@@ -136,6 +139,20 @@ func (s *segment) setRules(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// leaveIPv6 takes away what an earlier run left that had IPv6, as env says.
+func (s *segment) leaveIPv6(ctx context.Context, env lease.SubnetEnv) {
+	network := env.IPv6Network
+	if !network.IsValid() || !env.IPv6Subnet.IsValid() {
+		return
+	}
+	p := rules.Plan{Kind: s.rulesKind, Network: network, Subnet: env.IPv6Subnet, Previous: network}
+	_, err := rules.Apply(ctx, p)
+	_, retired := rules.Retire(ctx, p)
+	if err := errors.Join(err, retired, host.RemoveRoutesInto(network)); err != nil {
+		s.log.Info("there may be rules and routes left of IPv6, see vxtap cleanup", "network", network, "error", err)
+	}
 }
 
 // setRules sets the side's, of the kind that was chosen for the reason why.
