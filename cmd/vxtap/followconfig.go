@@ -12,6 +12,9 @@ import (
 // followed under traffic. All else is said, once for each change, and shown in
 // status for as long as it is so.
 func (s *segment) hearConfig(n lease.ConfigNews) {
+	if s.known != nil && !s.confirmed.Load() && n.Err == nil && !n.Missing && !s.fits(n.Config) {
+		return // confirm is about to start afresh by it
+	}
 	before := s.notice.Load()
 	if before == nil {
 		before = &configNotice{}

@@ -86,7 +86,7 @@ func TestHearConfig(t *testing.T) {
 				}
 				cancel()
 				if err := <-done; err != nil {
-					t.Error(err)
+					t.Errorf("the watch ended with %v", err)
 				}
 			})
 		})

@@ -29,7 +29,7 @@ const (
 // stays, whatever else comes: a default route that some VPN brings is no reason
 // to move.
 func (s *segment) followHome(ctx context.Context) {
-	m := &mover{segment: s, find: host.FindUplink, isUp: isUp, follow: s.moveTo, follow6: s.moveTo6}
+	m := &mover{segment: s, find: host.FindUplink, isUp: isUp, follow: s.moveTo, restore: s.moveBack, follow6: s.moveTo6}
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
 	for {
@@ -53,9 +53,10 @@ const maxHad = 8
 // mover finds out where the host is.
 type mover struct {
 	*segment
-	find   func(host.Choice) (host.Uplink, error)
-	isUp   func(name string) bool
-	follow func(at home, up host.Uplink) error
+	find    func(host.Choice) (host.Uplink, error)
+	isUp    func(name string) bool
+	follow  func(at home, up host.Uplink) error
+	restore func(at home) error // puts all of the tunnel at an address that a part of it left
 
 	follow6 func(at home, addr netip.Addr) error
 	six     move6
@@ -136,6 +137,9 @@ func (m *mover) stay(at home, up host.Uplink) {
 		}
 		m.d.home.Store(&home{uplink: up, vtep: at.vtep, vtep6: at.vtep6})
 	}
+	if err := m.restore(at); err != nil {
+		m.log.Error("super-frames leave by another address than the tunnel's, trying on", "address", up.Addr, "error", err)
+	}
 	m.resize()
 	m.stayed()
 }
@@ -157,6 +161,16 @@ func (m *mover) nowhere(at home, err error) {
 	}
 	m.said = why
 	m.away.Store(&why)
+}
+
+// moveBack undoes what moveTo had done before it failed. The address that the rest
+// of the tunnel is at has to be there for it.
+func (s *segment) moveBack(at home) error {
+	whole := s.ipv4.whole
+	if whole == nil || whole.Endpoint().Local.Addr() == at.uplink.Addr {
+		return nil
+	}
+	return whole.Move(at.uplink.Addr)
 }
 
 // moveTo moves the tunnel from at to up: sockets first, so that what peers send to the
@@ -182,9 +196,9 @@ func (s *segment) moveTo(at home, up host.Uplink) error {
 	s.d.home.Store(next)
 	s.log.Warn("the tunnel's address is another one now, following", "address", up.Addr, "interface", up.Name,
 		"before", at.uplink.Addr, "vtep", next.vtep)
-	s.d.redial()
 	s.republish() // super-frames get their outer headers here
 	s.resize()
+	s.d.redial() // after it: a login that is under way holds it up for seconds
 	if next.vtep != at.vtep {
 		poke(s.moved)
 	}

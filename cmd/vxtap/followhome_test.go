@@ -23,6 +23,7 @@ type fakeHome struct {
 	refuses error // what following comes to
 	log     bytes.Buffer
 	went    []netip.Addr
+	tried   netip.Addr // that a part of the tunnel is at, since following it failed
 }
 
 var (
@@ -60,12 +61,16 @@ func newMover(t *testing.T, publicIP string) (*mover, *fakeHome) {
 	}
 	m.isUp = func(string) bool { return f.mineUp }
 	m.follow = func(_ home, up host.Uplink) error {
-		if f.refuses != nil {
+		if f.tried = up.Addr; f.refuses != nil {
 			return f.refuses
 		}
 		f.went = append(f.went, up.Addr)
 		d.home.Store(d.homeAt(up))
 		f.mine = up
+		return nil
+	}
+	m.restore = func(at home) error {
+		f.tried = at.uplink.Addr
 		return nil
 	}
 	return m, f
@@ -111,6 +116,11 @@ func TestWhenAHostIsFollowed(t *testing.T) {
 			happens: func(f *fakeHome) { f.now, f.mine, f.refuses = eth1, gone, errors.New("address already in use") },
 			back:    func(f *fakeHome) { f.refuses = nil }, went: []netip.Addr{eth1.Addr},
 		},
+		{
+			name: "somebody has the port there, and the address comes back", warns: "address already in use",
+			happens: func(f *fakeHome) { f.now, f.mine, f.refuses = eth1, gone, errors.New("address already in use") },
+			back:    func(f *fakeHome) { f.now, f.mine = eth0, eth0 },
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m, f := newMover(t, tt.publicIP)
@@ -143,6 +153,9 @@ func TestWhenAHostIsFollowed(t *testing.T) {
 			}
 			if got := m.d.at().vtep; got != want {
 				t.Errorf("published %s, want %s", got, want)
+			}
+			if at := m.d.at().uplink.Addr; tt.back != nil && f.tried != at {
+				t.Errorf("a part of the tunnel is at %s, the rest at %s", f.tried, at)
 			}
 		})
 	}

@@ -79,26 +79,36 @@ const (
 // of an earlier run carry traffic meanwhile. When it ends they stay, for the same
 // reason.
 func (s *side) watchRoutes(ctx context.Context) {
+	var routes host.Routes
+	w := &routeWatch{side: s, update: routes.Update, sync: routes.Sync, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
+	w.run(ctx)
+}
+
+func (w *routeWatch) run(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	soon := time.NewTimer(time.Hour)
 	defer soon.Stop()
-	w := &routeWatch{side: s, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
+	again := func(failed bool) {
+		if failed {
+			soon.Reset(routesAtMost)
+		}
+	}
 	select {
 	case <-ctx.Done():
 		return
-	case <-s.routes.peersNews:
+	case <-w.routes.peersNews:
 	}
-	w.look(w.routes.Update)
-	s.routesAreSet()
+	again(w.look(w.update))
+	w.routesAreSet()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.routes.peersNews:
-			w.look(w.routes.Update)
+		case <-w.routes.peersNews:
+			again(w.look(w.update))
 			continue
-		case <-s.routes.hostNews: // our own doing as well
+		case <-w.routes.hostNews: // our own doing as well
 			if wait := time.Until(w.next); wait > 0 {
 				soon.Reset(wait)
 				continue
@@ -107,19 +117,18 @@ func (s *side) watchRoutes(ctx context.Context) {
 		case <-tick.C:
 		}
 		began := time.Now()
-		again := w.look(w.routes.Sync)
+		failed := w.look(w.sync)
 		took := time.Since(began)
 		w.next = time.Now().Add(min(max(lookAtMost, 2*took), routesAtMost))
-		if again {
-			soon.Reset(routesAtMost)
-		}
+		again(failed)
 	}
 }
 
 // routeWatch looks after the entries and remembers what it has said.
 type routeWatch struct {
 	*side
-	routes host.Routes
+	update, sync func(host.RoutePlan) (host.RouteReport, error) // of host.Routes
+
 	next   time.Time // not to look at all of them before
 	say    *rate.Limiter
 	failed string // what the last attempt failed by
@@ -145,7 +154,9 @@ func (w *routeWatch) look(do func(host.RoutePlan) (host.RouteReport, error)) (ag
 	}
 	again = failed != "" && failed != w.failed
 	w.failed = failed
-	w.routesChanged(report)
+	if err == nil || report.Direct != nil { // else nothing was looked at
+		w.routesChanged(report)
+	}
 	return again
 }
 

@@ -3,10 +3,18 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/time/rate"
 
 	"vxtap/lease"
 	"vxtap/tunnel/host"
@@ -69,6 +77,64 @@ func TestFirstOf(t *testing.T) {
 		if got := firstOf(all); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+// What one look fails by is tried again soon, whichever look it is, and changes
+// nothing of what is known.
+func TestFailedLookAtRoutes(t *testing.T) {
+	fails := errors.New("no buffer space available")
+	direct := host.RouteReport{Direct: map[netip.Prefix]bool{netip.MustParsePrefix("10.5.3.0/24"): true}}
+	for _, tt := range []struct {
+		name         string
+		update, sync bool // fail, the second time
+	}{
+		{name: "peers changed", update: true},
+		{name: "the host changed", sync: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				s := &side{segment: &segment{d: &daemon{}}, log: slog.New(slog.NewTextHandler(&log, nil)), routes: newRoutesState()}
+				updates, syncs := 0, 0
+				w := &routeWatch{side: s, say: rate.NewLimiter(rate.Inf, 1)}
+				w.update = func(host.RoutePlan) (host.RouteReport, error) {
+					if updates++; tt.update && updates == 2 {
+						return host.RouteReport{}, fails
+					}
+					return direct, nil
+				}
+				w.sync = func(host.RoutePlan) (host.RouteReport, error) {
+					if syncs++; tt.sync && syncs == 1 {
+						return host.RouteReport{}, fails
+					}
+					return direct, nil
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go w.run(ctx)
+				poke(s.routes.peersNews)
+				synctest.Wait()
+				if tt.update {
+					poke(s.routes.peersNews)
+				} else {
+					poke(s.routes.hostNews)
+				}
+				synctest.Wait()
+				if !s.isDirect(netip.MustParsePrefix("10.5.3.0/24")) {
+					t.Error("the routes that were there are taken for gone")
+				}
+				before := syncs
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if syncs == before {
+					t.Error("not tried again within a second")
+				}
+				if strings.Contains(log.String(), "not reached directly any more") {
+					t.Errorf("the log says what is not so:\n%s", &log)
+				}
+			})
+		})
 	}
 }
 

@@ -364,7 +364,8 @@ func (s *side) run(ctx context.Context, g *errgroup.Group) {
 }
 
 // republish hands the state of all leases to the switch once more: this host's own
-// is another one, or has another address.
+// is another one, or has another address. What was told last is looked up and handed
+// over in one step: a state that came in between would be lost for the older one.
 func (s *segment) republish() {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
@@ -379,12 +380,12 @@ func (s *segment) republish() {
 func (s *segment) publish(all lease.Snapshot) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
+	s.leases = &all
 	s.publishLocked(all)
 }
 
-// publishLocked is publish under the lock.
+// publishLocked is publish; the lock is held.
 func (s *segment) publishLocked(all lease.Snapshot) {
-	s.leases = &all
 	own := s.ownIn(all)
 	now := s.selector.Select(all, s.config, own)
 	s.give(&now, all, own)
@@ -393,10 +394,7 @@ func (s *segment) publishLocked(all lease.Snapshot) {
 		one.sw.SetPeers(s.peers)
 	}
 	s.view.Store(&now)
-	select {
-	case s.news <- struct{}{}:
-	default: // report is told already, and will take all there is
-	}
+	poke(s.news)
 	s.tellRoutes()
 	if !s.perPeer() {
 		s.first.Do(s.forwards)

@@ -192,12 +192,12 @@ func (s *side) overhead() int {
 	return vxlan.OverheadIPv4
 }
 
-// peersIn returns the side's part of a selection, in the memory of before.
-func (s *side) peersIn(of lease.Selection, before []tunnel.Peer) []tunnel.Peer {
+// peersIn appends the side's part of a selection to before.
+func (s *side) peersIn(now lease.Selection, before []tunnel.Peer) []tunnel.Peer {
 	if s.family == ipv6 {
-		return peersOfIPv6(of, before)
+		return peersOfIPv6(now, before)
 	}
-	return peersOf(of, before)
+	return peersOf(now, before)
 }
 
 // bridgeMTU is what packets of every side may have: a container's bridge carries both

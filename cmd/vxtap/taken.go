@@ -5,6 +5,7 @@ package main
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"vxtap/lease"
 	"vxtap/tunnel"
@@ -41,14 +42,13 @@ func (s *segment) give(now *lease.Selection, all lease.Snapshot, own lease.Lease
 // that was heard of are not always the same, and neither is another host's.
 func (s *segment) ownIn(all lease.Snapshot) lease.Lease {
 	own := *s.own.Load()
-	for i := range all.Leases {
-		l := &all.Leases[i]
-		if l.Key != own.Key || l.Created != own.Created || l.Attrs.MAC != own.Attrs.MAC {
-			continue
-		}
-		if ip := l.Attrs.PublicIP; ip == s.d.at().vtep || slices.Contains(s.had, ip) {
-			own.Attrs.PublicIP = ip
-		}
+	i, found := slices.BinarySearchFunc(all.Leases, own.Key, func(l lease.Lease, key string) int { return strings.Compare(l.Key, key) })
+	if !found {
+		return own
+	}
+	l := &all.Leases[i]
+	if ip := l.Attrs.PublicIP; l.Created == own.Created && l.Attrs.MAC == own.Attrs.MAC && (ip == s.d.at().vtep || slices.Contains(s.had, ip)) {
+		own.Attrs.PublicIP = ip
 	}
 	return own
 }

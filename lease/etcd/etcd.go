@@ -210,7 +210,7 @@ func (s *Store) newSession(ctx context.Context) (*session, error) {
 	stop := context.AfterFunc(ctx, cancel)
 	config := s.config
 	config.Context = life
-	made := &session{made: time.Now(), replaced: make(chan struct{})}
+	made := &session{end: cancel, made: time.Now(), replaced: make(chan struct{})}
 	if s.files != nil {
 		_, made.generation = s.files.current()
 	}

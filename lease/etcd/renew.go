@@ -52,10 +52,18 @@ func (h handshake) OverrideServerName(string) error { return errors.ErrUnsupport
 // session is a client with the generation of the files that it was made with.
 type session struct {
 	*clientv3.Client
+	end        context.CancelFunc // of the context that it lives by
 	generation int
 	made       time.Time
 	replaced   chan struct{} // closed when another one takes its place
 	since      time.Time     // when that was
+}
+
+// Close closes the connections. What the session leaves behind otherwise is there
+// until the Store is closed, and there may be a session every few seconds.
+func (c *session) Close() error {
+	defer c.end()
+	return c.Client.Close()
 }
 
 // errReplaced is why a watch ends that goes on with the next session.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"vxtap/test/field"
 )
 
 // event judges one change in etcd: that it takes nothing from anybody (d), and
@@ -118,7 +120,7 @@ func (j *judge) loss(s sample, states []state) {
 // table judges whether the daemon's peers are etcd's leases: (c), and the other
 // half of (b), that nobody sends to who lost a subnet.
 func (j *judge) table(s sample, states []state) {
-	if len(states) == 0 || s.status.State == "" || s.lost(states, j.hosts[s.host]) {
+	if len(states) == 0 || j.opening(s) || s.lost(states, j.hosts[s.host]) {
 		return
 	}
 	j.checks[routable]++
@@ -154,6 +156,19 @@ func (j *judge) wrong(s sample, states []state) (all []string) {
 		}
 	}
 	return all
+}
+
+// opening reports whether the daemon has no table yet, for its subnet is another
+// one than a moment ago. It is not ready then; and it has grace.
+func (j *judge) opening(s sample) bool {
+	since := &j.opens[s.host]
+	switch {
+	case len(s.status.Peers) > 0 || s.status.State == field.StateReady:
+		*since = time.Time{}
+	case since.IsZero():
+		*since = s.start
+	}
+	return !since.IsZero() && s.start.Sub(*since) < grace
 }
 
 // lost reports whether the daemon has no peers since its subnet is somebody

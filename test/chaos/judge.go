@@ -77,6 +77,7 @@ type judge struct {
 	history *history
 	reach   []reach          // of each host
 	last    []sample         // of each host, judged
+	opens   []time.Time      // of each host: since when it has no table, for it opens one; the zero Time: it has one
 	ended   map[string]ended // by key: leases of hosts that ran out
 	short   map[string]bool  // keys whose time a fault has shortened
 
@@ -107,7 +108,7 @@ type reach struct {
 func newJudge(network netip.Prefix, hosts []netip.Addr) *judge {
 	return &judge{
 		hosts: hosts, history: newHistory(network), reach: make([]reach, len(hosts)), last: make([]sample, len(hosts)),
-		right: make([]time.Time, len(hosts)),
+		right: make([]time.Time, len(hosts)), opens: make([]time.Time, len(hosts)),
 		ended: map[string]ended{}, short: map[string]bool{}, checks: map[invariant]int{}, tell: func(violation) {},
 	}
 }

@@ -67,6 +67,12 @@ func (s *story) says(second float64, n int, state string, expires float64, subne
 	s.sample(sample{host: n - 1, start: at(second), end: at(second + 0.01), status: st})
 }
 
+// begins is host n saying that it has a subnet, and no peers yet.
+func (s *story) begins(second float64, n, subnet int) {
+	st := field.Status{State: "setting up", Subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 30, byte(subnet), 0}), 24)}
+	s.sample(sample{host: n - 1, start: at(second), end: at(second + 0.01), status: st})
+}
+
 // settled is a network of three hosts, whose subnets have their numbers.
 func settled() *story {
 	s := begin()
@@ -172,6 +178,16 @@ func routeStories() []told {
 			s.says(8, 1, "held", 13, 1, "2=2", "3=3")
 		}, routable, "sends for 172.30.3.0/24 to 10.77.1.3"},
 		{"a peer has another address", func(s *story) { s.says(5, 1, "held", 13, 1, "2=2", "3=2") }, routable, "sends for 172.30.3.0/24 to 10.77.1.2"},
+		{"a host opens another subnet", func(s *story) {
+			s.begins(5, 1, 1)
+			s.begins(6.5, 1, 1)
+			s.says(6.8, 1, "held", 14, 1, "2=2", "3=3")
+			s.begins(9, 1, 1)
+		}, "", ""},
+		{"it goes on opening", func(s *story) {
+			s.begins(5, 1, 1)
+			s.begins(7.1, 1, 1)
+		}, routable, "does not know that 172.30.2.0/24"},
 		{"nobody could know", func(s *story) {
 			s.block(0)
 			s.says(5, 1, "held", 13, 1, "2=2")

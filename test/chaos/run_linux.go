@@ -213,6 +213,7 @@ func (r *run) sample(ctx context.Context, h int) {
 func (r *run) judgeAll(ctx context.Context) {
 	for pause(ctx, 100*time.Millisecond) == nil {
 		r.locked(func() {
+			r.noMajority()
 			n := 0
 			for n < len(r.queue) && r.queue[n].end.Add(skew).Before(r.recorder.complete) {
 				r.judge.sample(r.queue[n])
@@ -220,6 +221,21 @@ func (r *run) judgeAll(ctx context.Context) {
 			}
 			r.queue = r.queue[n:]
 		})
+	}
+}
+
+// noMajority tells the judge when no member answers for the majority: there is
+// none, or it elects a leader, which may also be because a member that comes back
+// asks for an election.
+func (r *run) noMajority() {
+	now := time.Now()
+	for _, t := range r.recorder.answers {
+		if now.Sub(t) < askedEvery+400*time.Millisecond {
+			return
+		}
+	}
+	for h := range r.hosts {
+		r.judge.trouble(h, now, afterElection)
 	}
 }
 

@@ -133,6 +133,9 @@ func (r *recorder) take(events []*clientv3.Event, now time.Time) {
 	}
 }
 
+// askedEvery is how long an answer of a member is good.
+const askedEvery = 200 * time.Millisecond
+
 // ask reads from one member, again and again.
 func (r *recorder) ask(ctx context.Context, i int) {
 	for ctx.Err() == nil {
@@ -145,7 +148,7 @@ func (r *recorder) ask(ctx context.Context, i int) {
 			r.settle()
 		}
 		r.mu.Unlock()
-		_ = pause(ctx, 200*time.Millisecond)
+		_ = pause(ctx, askedEvery)
 	}
 }
 

@@ -5,6 +5,7 @@ package flannel
 import (
 	"context"
 	"errors"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -62,6 +63,9 @@ func TestHandoverDualStack(t *testing.T) {
 	}
 	if got := devicesAre(t, host, "tun"); got != macs {
 		t.Errorf("got MACs %s, want %s as flanneld had", got, macs)
+	}
+	if log, err := os.ReadFile(before.Log); err != nil || strings.Count(string(log), "the kernel's vxlan device is replaced") != 2 {
+		t.Errorf("the log does not say that two devices were replaced: %v\n%s", err, log)
 	}
 	if s := b.Status(1); s.Subnet != before.Subnet || s.IPv6 == nil || s.IPv6.Subnet != before.IPv6Subnet {
 		t.Errorf("got %s and %+v, want %s and %s as before", s.Subnet, s.IPv6, before.Subnet, before.IPv6Subnet)

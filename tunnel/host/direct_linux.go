@@ -45,6 +45,18 @@ func (k *kernel) hasNeighbours(link int) bool {
 	return yes
 }
 
+// isTaken reports whether another route is where w was set for dst: to replace
+// that would take somebody else's away. Where none is, or a narrower one is in the
+// way of the question, it is false.
+func (k *kernel) isTaken(dst netip.Prefix, w way) bool {
+	routes, err := k.h.RouteGetWithOptions(dst.Addr().AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
+	if err != nil || len(routes) != 1 {
+		return false
+	}
+	found, ok := prefixOf(routes[0].Dst)
+	return ok && found == dst && !isAs(&routes[0], w)
+}
+
 // removeStale removes the direct routes of have that are not in set: those of
 // peers that went while no daemon ran.
 func (k *kernel) removeStale(have *present, set map[netip.Prefix]entry) error {

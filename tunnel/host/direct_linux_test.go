@@ -285,3 +285,55 @@ func hostRoute6(t *testing.T, dst, via string, link netlink.Link) *netlink.Route
 	t.Helper()
 	return &netlink.Route{Dst: ipNet(netip.MustParsePrefix(dst)), LinkIndex: link.Attrs().Index, Gw: net.ParseIP(via)}
 }
+
+// Between two looks somebody may put a route of his own where ours was. When the
+// peer moves at that moment it stays.
+func TestRouteThatSomebodyPutInThePlaceOfOurs(t *testing.T) {
+	inNamespace(t, func() {
+		eth0 := addInterface(t, "eth0", "192.168.9.72/24")
+		link := upDevice(t)
+		var r Routes
+		p := routePlan(direct, 3)
+		update(t, &r, p)
+		must(t, netlink.RouteDel(hostRoute(t, "10.5.3.0/24", "192.168.9.3", eth0)))
+		must(t, netlink.RouteAdd(hostRoute(t, "10.5.3.0/24", "192.168.9.200", eth0)))
+		theirs := overlay(t, link)
+
+		p.Peers[0].VTEP = netip.MustParseAddr("192.168.9.33")
+		onlyDirect(t, "the peer has moved", update(t, &r, p))
+		expect(t, "the peer has moved", theirs, overlay(t, link))
+		if report := sync(t, &r, p); len(report.Notes) != 1 {
+			t.Errorf("nobody is told of it: %+v", report)
+		}
+		must(t, netlink.RouteDel(hostRoute(t, "10.5.3.0/24", "192.168.9.200", eth0)))
+		onlyDirect(t, "it has gone", sync(t, &r, p), 3)
+	})
+}
+
+// A route of ours is known for ours when its peer moves, whichever kind it is.
+func TestPeerThatMovesOntoTheLinkAndOff(t *testing.T) {
+	inNamespace(t, func() {
+		eth0 := addInterface(t, "eth0", "192.168.9.72/24")
+		must(t, netlink.RouteAdd(hostRoute(t, "0.0.0.0/0", "192.168.9.1", eth0)))
+		link := upDevice(t)
+		var r Routes
+		p := routePlan(both, 3)
+		for _, step := range []struct {
+			vtep  string
+			peers []int
+			want  []string
+		}{
+			{"198.51.100.3", nil, tunnelled(3)},
+			{"192.168.9.3", []int{3}, directly(3)},
+			{"198.51.100.4", nil, tunnelled(3)},
+		} {
+			p.Peers[0].VTEP = netip.MustParseAddr(step.vtep)
+			report := update(t, &r, p)
+			onlyDirect(t, step.vtep, report, step.peers...)
+			expect(t, step.vtep, sorted(step.want), overlay(t, link))
+			if len(report.Notes) > 0 {
+				t.Errorf("%s: %q", step.vtep, report.Notes)
+			}
+		}
+	})
+}

@@ -254,7 +254,7 @@ func (k *kernel) takeRoute(dst netip.Prefix, w, old way, have *present) (set boo
 				foreign = foreignRoute(dst, &route, w)
 			}
 		}
-	case old.link != 0:
+	case old.link != 0 && !k.isTaken(dst, old):
 		ours = append(ours, *routeOf(dst, old))
 	}
 	if foreign == nil && w.link != 0 {
