@@ -165,9 +165,6 @@ func spanOf(p netip.Prefix, peer int) span {
 	return span{first, last, peer}
 }
 
-// overlaps reports whether s and t have an address in common.
-func (s span) overlaps(t span) bool { return !t.last.less(s.first) && !s.last.less(t.first) }
-
 // compareSpans orders by where they begin.
 func compareSpans(a, b span) int { return comparePoints(a.first, b.first) }
 
