@@ -20,7 +20,8 @@ import (
 
 // side is one address family of a segment: a device, and what packets of that
 // family go through. All sides share the segment's lease and its place in etcd.
-// All but dropping and mtu is set before run.
+// What changes after run began is mtu and tooSmall, guarded by live.setting but
+// for readers of mtu, dropping, and the report of routes.
 type side struct {
 	*segment
 	family family
