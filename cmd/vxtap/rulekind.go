@@ -4,17 +4,17 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"golang.org/x/time/rate"
 
 	"vxtap/tunnel/rules"
 )
 
-// kindChange changes the kind of rules when the network config does. Only
-// watchRules uses it, and what it sets of the segment.
+// kindChange changes the kind of a side's rules when the network config does, or
+// when a program of iptables comes or goes. Only watchRules uses it, and what it
+// sets of the side.
 type kindChange struct {
-	*segment
+	*side
 	say    *rate.Limiter
 	retire bool   // rules of the other kind are to go
 	failed string // why they could not be changed, as it was said
@@ -24,11 +24,11 @@ type kindChange struct {
 // takes those of the other kind away: some stand at any time. It reports whether
 // the kind changed.
 func (c *kindChange) kind(ctx context.Context) (changed bool) {
-	kind, why := rules.Choose(c.current().EnableNFTables)
+	kind, why := rules.Choose(c.current().EnableNFTables, c.network())
 	random := c.randomPorts
 	if kind != c.rulesKind {
 		random = c.masqueradesRandomly(ctx, kind)
-		if err := c.all(ctx, kind, random, rules.Apply); err != nil {
+		if _, err := rules.Apply(ctx, c.of(kind, random)); err != nil {
 			c.cannot(ctx, kind, err)
 			return false
 		}
@@ -38,7 +38,7 @@ func (c *kindChange) kind(ctx context.Context) (changed bool) {
 	if !c.retire {
 		return changed
 	}
-	if err := c.all(ctx, kind, random, rules.Retire); err != nil {
+	if _, err := rules.Retire(ctx, c.of(kind, random)); err != nil {
 		c.cannot(ctx, kind, err)
 		return changed
 	}
@@ -46,16 +46,11 @@ func (c *kindChange) kind(ctx context.Context) (changed bool) {
 	return changed
 }
 
-// all does something for the rules of every side, as if they were of a kind.
-func (c *kindChange) all(ctx context.Context, kind rules.Kind, random bool, do func(context.Context, rules.Plan) ([]string, error)) error {
-	var errs []error
-	for _, one := range c.sides {
-		p := one.rulesPlan()
-		p.Kind, p.Random = kind, random
-		_, err := do(ctx, p)
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+// of is what rules the side wants, as if they were of a kind.
+func (c *kindChange) of(kind rules.Kind, random bool) rules.Plan {
+	p := c.rulesPlan()
+	p.Kind, p.Random = kind, random
+	return p
 }
 
 func (c *kindChange) cannot(ctx context.Context, kind rules.Kind, err error) {

@@ -120,8 +120,6 @@ func (s *side) uplinkName() string {
 // default, which most hosts do without: that they cannot be set is said, and
 // they are tried on.
 func (s *segment) setRules(ctx context.Context) error {
-	var why string
-	s.rulesKind, why = rules.Choose(s.current().EnableNFTables)
 	env, err := lease.ReadSubnetEnv(s.d.subnetFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Debug("the subnet file does not say what rules there were before", "error", err)
@@ -132,9 +130,8 @@ func (s *segment) setRules(ctx context.Context) error {
 	} else {
 		s.leaveIPv6(ctx, env)
 	}
-	s.randomPorts = s.masqueradesRandomly(ctx, s.rulesKind)
 	for _, one := range s.sides {
-		if err := one.setRules(ctx, why); err != nil {
+		if err := one.setRules(ctx); err != nil {
 			return err
 		}
 	}
@@ -147,7 +144,8 @@ func (s *segment) leaveIPv6(ctx context.Context, env lease.SubnetEnv) {
 	if !network.IsValid() || !env.IPv6Subnet.IsValid() {
 		return
 	}
-	p := rules.Plan{Kind: s.rulesKind, Network: network, Subnet: env.IPv6Subnet, Previous: network}
+	kind, _ := rules.Choose(s.current().EnableNFTables, network)
+	p := rules.Plan{Kind: kind, Network: network, Subnet: env.IPv6Subnet, Previous: network}
 	_, err := rules.Apply(ctx, p)
 	_, retired := rules.Retire(ctx, p)
 	if err := errors.Join(err, retired, host.RemoveRoutesInto(network)); err != nil {
@@ -155,8 +153,10 @@ func (s *segment) leaveIPv6(ctx context.Context, env lease.SubnetEnv) {
 	}
 }
 
-// setRules sets the side's, of the kind that was chosen for the reason why.
-func (s *side) setRules(ctx context.Context, why string) error {
+// setRules chooses the kind of the side's and sets them.
+func (s *side) setRules(ctx context.Context) error {
+	kind, why := rules.Choose(s.current().EnableNFTables, s.network())
+	s.rulesKind, s.randomPorts = kind, s.masqueradesRandomly(ctx, kind)
 	p := s.rulesPlan()
 	changed, err := rules.Apply(ctx, p)
 	if err == nil {
@@ -177,8 +177,8 @@ func (s *side) setRules(ctx context.Context, why string) error {
 	return nil
 }
 
-func (s *segment) masqueradesRandomly(ctx context.Context, k rules.Kind) bool {
-	return s.d.rules.ipMasq && s.d.rules.random && rules.RandomFully(ctx, k)
+func (s *side) masqueradesRandomly(ctx context.Context, k rules.Kind) bool {
+	return s.d.rules.ipMasq && s.d.rules.random && rules.RandomFully(ctx, k, s.network())
 }
 
 // watchRules sets again what somebody takes away of the rules, until ctx ends.
@@ -193,14 +193,14 @@ func (s *segment) watchRules(ctx context.Context) {
 	defer tick.Stop()
 	watches := make([]*ruleWatch, len(s.sides))
 	for i, one := range s.sides {
-		watches[i] = &ruleWatch{side: one, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
+		say := func() *rate.Limiter { return rate.NewLimiter(rate.Every(10*time.Second), 20) }
+		watches[i] = &ruleWatch{side: one, say: say(), change: kindChange{side: one, say: say()}}
 	}
-	change := &kindChange{segment: s, say: rate.NewLimiter(rate.Every(10*time.Second), 20)}
 	for {
-		if change.kind(ctx) {
-			tick.Reset(s.rulesEvery())
-		}
 		for _, w := range watches {
+			if w.change.kind(ctx) {
+				tick.Reset(s.rulesEvery())
+			}
 			w.look(ctx)
 		}
 		if pause(ctx, rulesAtMost) != nil {
@@ -217,7 +217,7 @@ func (s *segment) watchRules(ctx context.Context) {
 
 // rulesEvery is the time between two looks without a reason.
 func (s *segment) rulesEvery() time.Duration {
-	if s.rulesKind == rules.IPTables && s.d.rules.every > 0 {
+	if s.d.rules.every > 0 && slices.ContainsFunc(s.sides, func(one *side) bool { return one.rulesKind == rules.IPTables }) {
 		return min(lookEvery, s.d.rules.every)
 	}
 	return lookEvery
@@ -228,6 +228,7 @@ type ruleWatch struct {
 	*side
 	say    *rate.Limiter
 	failed string
+	change kindChange
 }
 
 func (w *ruleWatch) look(ctx context.Context) {

@@ -20,7 +20,6 @@ import (
 	"vxtap/lease"
 	"vxtap/tunnel"
 	"vxtap/tunnel/host"
-	"vxtap/tunnel/rules"
 )
 
 // segment is one VNI on this host for as long as its subnet and the network
@@ -50,9 +49,7 @@ type segment struct {
 	memory
 	live
 
-	rulesKind   rules.Kind
-	randomPorts bool          // of what is masqueraded
-	rulesNews   chan struct{} // tells watchRules that something has changed
+	rulesNews chan struct{} // tells watchRules that something has changed
 
 	closers []func() error // undo what was opened, last first
 }

@@ -13,6 +13,7 @@ import (
 	"vxtap/encap/vxlan"
 	"vxtap/lease"
 	"vxtap/tunnel"
+	"vxtap/tunnel/rules"
 	"vxtap/tunnel/tap"
 	"vxtap/tunnel/underlay"
 	"vxtap/tunnel/uplink"
@@ -21,7 +22,8 @@ import (
 // side is one address family of a segment: a device, and what packets of that
 // family go through. All sides share the segment's lease and its place in etcd.
 // What changes after run began is mtu and tooSmall, guarded by live.setting but
-// for readers of mtu, dropping, and the report of routes.
+// for readers of mtu, dropping, the report of routes, and what watchRules alone
+// goes on with.
 type side struct {
 	*segment
 	family family
@@ -43,6 +45,9 @@ type side struct {
 	previous netip.Prefix    // the network that rules may be left of
 	dropping atomic.Pointer[[]string]
 	routes   routesState
+
+	rulesKind   rules.Kind // of watchRules; a host may have the program of one family only
+	randomPorts bool       // of what is masqueraded; as rulesKind
 }
 
 // family is an IP version.

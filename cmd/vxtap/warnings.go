@@ -46,23 +46,6 @@ func hostWarnings(root, device string) []string {
 	return warnings
 }
 
-// hostWarnings are those of the side's family.
-func (s *side) hostWarnings() []string {
-	if s.family == ipv6 {
-		return hostWarnings6(sysctls)
-	}
-	return hostWarnings(sysctls, s.device)
-}
-
-// hostWarnings6 is hostWarnings for IPv6, where one setting decides for all
-// devices (Linux, ip6_forward in net/ipv6/ip6_output.c).
-func hostWarnings6(root string) []string {
-	if all, ok := sysctl(root, "net/ipv6/conf/all/forwarding"); ok && all == "0" {
-		return []string{"net.ipv6.conf.all.forwarding=0: containers on this host are cut off from the IPv6 overlay: sysctl -w net.ipv6.conf.all.forwarding=1"}
-	}
-	return nil
-}
-
 // sysctl reads one setting below root, and says whether there is one.
 func sysctl(root, name string) (string, bool) {
 	b, err := os.ReadFile(filepath.Join(root, name))

@@ -69,16 +69,12 @@ func addIPv6(ns, container *netns.Namespace, vtep netip.Addr, subnet netip.Prefi
 		Namespace: ns, Container: container, VTEP: vtep, Subnet: subnet,
 		MAC: ether.RandomMAC(), MTU: uplinkMTU - vxlan.OverheadIPv6,
 	}
-	gateway := subnet.Addr().Next()
 	for _, step := range []func() error{
 		func() error { return k.addDevice(nil) },
 		func() error { return ns.SetMTU("cni0", k.MTU) },
 		func() error { return ns.SetMTU("veth0", k.MTU) },
 		func() error { return container.SetMTU("eth0", k.MTU) },
-		func() error { return ns.AddAddr("cni0", netip.PrefixFrom(gateway, subnet.Bits())) },
-		func() error { return container.AddAddr("eth0", netip.PrefixFrom(gateway.Next(), subnet.Bits())) },
-		func() error { return container.AddRoute(netip.Prefix{}, gateway) },
-		func() error { return ns.SetSysctl("net.ipv6.conf.all.forwarding", "1") },
+		func() error { return addContainer6(ns, container, subnet) },
 	} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("IPv6 of kernel VXLAN host %s: %w", ns.Name(), err)

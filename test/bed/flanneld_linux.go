@@ -81,15 +81,19 @@ type Flanneld struct {
 // and more arguments. It ends with the test, whose failure shows its log.
 func StartFlanneld(t testing.TB, binary string, ns *netns.Namespace, etcdURL, subnetFile string, args ...string) *Flanneld {
 	t.Helper()
-	f := &Flanneld{t: t, ns: ns, ended: make(chan struct{}), subnetFile: subnetFile, log: filepath.Join(t.TempDir(), "flanneld.log")}
+	return runFlanneld(t, ns, subnetFile, exec.Command(binary, append([]string{
+		"-etcd-endpoints=" + etcdURL, "-etcd-prefix=" + Prefix, "-iface=eth0", "-subnet-file=" + subnetFile, "-v=2",
+	}, args...)...))
+}
+
+func runFlanneld(t testing.TB, ns *netns.Namespace, subnetFile string, cmd *exec.Cmd) *Flanneld {
+	t.Helper()
+	f := &Flanneld{t: t, ns: ns, cmd: cmd, ended: make(chan struct{}), subnetFile: subnetFile, log: filepath.Join(t.TempDir(), "flanneld.log")}
 	log, err := os.Create(f.log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close() // the child has its own
-	f.cmd = exec.Command(binary, append([]string{
-		"-etcd-endpoints=" + etcdURL, "-etcd-prefix=" + Prefix, "-iface=eth0", "-subnet-file=" + subnetFile, "-v=2",
-	}, args...)...)
 	f.cmd.Stdout, f.cmd.Stderr = log, log
 	if err := ns.Start(f.cmd); err != nil {
 		t.Fatal(err)
@@ -106,6 +110,12 @@ func StartFlanneld(t testing.TB, binary string, ns *netns.Namespace, etcdURL, su
 		}
 	})
 	return f
+}
+
+// Again starts one that has ended as it was started before, with what it left.
+func (f *Flanneld) Again() *Flanneld {
+	f.t.Helper()
+	return runFlanneld(f.t, f.ns, f.subnetFile, exec.Command(f.cmd.Path, f.cmd.Args[1:]...))
 }
 
 // Log returns what it has printed.
@@ -244,16 +254,7 @@ func (f *FlanneldHost) ContainerEnd() traffic.End {
 const flannelDevice = "flannel.1"
 
 // MAC returns the MAC of flannel.1 in a namespace.
-func MAC(ns *netns.Namespace) (ether.MAC, error) {
-	i, err := ns.Interface(flannelDevice)
-	if err != nil {
-		return ether.MAC{}, err
-	}
-	if len(i.HardwareAddr) != len(ether.MAC{}) {
-		return ether.MAC{}, fmt.Errorf("%s has no MAC address", flannelDevice)
-	}
-	return ether.MAC(i.HardwareAddr), nil
-}
+func MAC(ns *netns.Namespace) (ether.MAC, error) { return macOf(ns, flannelDevice) }
 
 // LeaseOf returns the key and the value of the lease with a public IP.
 func (b *Bed) LeaseOf(h lab.Host) (key, value string) {

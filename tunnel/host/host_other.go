@@ -28,6 +28,9 @@ func CheckIPv6() error { return unsupported() }
 // FindUplink reports that this platform is not supported yet.
 func FindUplink(Choice) (Uplink, error) { return Uplink{}, unsupported() }
 
+// Advertised reports that this platform is not supported yet.
+func Advertised(device string) (bool, error) { return false, unsupported() }
+
 // CheckFree reports that this platform is not supported yet.
 func CheckFree(device string, port uint16, local netip.Addr) error { return unsupported() }
 

@@ -325,7 +325,7 @@ func TestIsRandomVersion(t *testing.T) {
 	t.Parallel()
 	for printed, want := range map[string]bool{
 		"iptables v1.8.9 (nf_tables)\n": true, "iptables v1.6.2\n": true, "iptables v1.6.1\n": false, "iptables v1.4.21\n": false,
-		"iptables v2.0.0": true, "": true,
+		"ip6tables v1.8.9 (legacy)\n": true, "ip6tables v1.4.21\n": false, "iptables v2.0.0": true, "": true,
 	} {
 		if got := isRandomVersion(printed); got != want {
 			t.Errorf("%q: got %v, want %v", printed, got, want)

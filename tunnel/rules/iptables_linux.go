@@ -239,11 +239,12 @@ func runProgram(ctx context.Context, input []byte, name string, args ...string) 
 	return stdout.String(), nil
 }
 
-// isRandomVersion reads "iptables v1.8.9 (nf_tables)". What cannot be read is
+// isRandomVersion reads "iptables v1.8.9 (nf_tables)", or that of ip6tables. What cannot be read is
 // newer than what we know.
 func isRandomVersion(printed string) bool {
 	var v [3]int
-	if _, err := fmt.Sscanf(printed, "iptables v%d.%d.%d", &v[0], &v[1], &v[2]); err != nil {
+	_, version, _ := strings.Cut(printed, " v")
+	if _, err := fmt.Sscanf(version, "%d.%d.%d", &v[0], &v[1], &v[2]); err != nil {
 		return true
 	}
 	return slices.Compare(v[:], []int{1, 6, 2}) >= 0

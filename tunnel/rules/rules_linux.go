@@ -5,28 +5,33 @@ package rules
 import (
 	"context"
 	"errors"
+	"net/netip"
 )
 
-// Choose returns the kind of rules for a network config: nftables where it asks
-// for it, as flanneld does, and where the host has no iptables, which flanneld
-// goes without rules for. why is for the log.
-func Choose(nftables bool) (k Kind, why string) {
+// Choose returns the kind of rules for the family of network: nftables where the
+// network config asks for it, as flanneld does, and where the host has no program
+// of iptables for that family, which flanneld goes without rules for. The other
+// family's rules are of its own kind: against a policy of iptables, as Docker's,
+// only rules of iptables have a say. why is for the log.
+func Choose(nftables bool, network netip.Prefix) (k Kind, why string) {
+	program := Plan{Network: network}.program()
 	switch {
 	case nftables:
 		return NFTables, "the network config asks for it"
-	case hasProgram("iptables"):
+	case hasProgram(program):
 		return IPTables, "the network config does not ask for nftables"
 	}
-	return NFTables, "there is no iptables program"
+	return NFTables, "there is no " + program + " program"
 }
 
-// RandomFully reports whether rules of the kind can masquerade to random ports,
-// which iptables can since 1.6.2. flanneld does without where it cannot.
-func RandomFully(ctx context.Context, k Kind) bool {
+// RandomFully reports whether rules of the kind, for the family of network, can
+// masquerade to random ports, which iptables can since 1.6.2. flanneld does
+// without where it cannot.
+func RandomFully(ctx context.Context, k Kind, network netip.Prefix) bool {
 	if k == NFTables {
 		return true
 	}
-	printed, err := runProgram(ctx, nil, "iptables", "--version")
+	printed, err := runProgram(ctx, nil, Plan{Network: network}.program(), "--version")
 	return err == nil && isRandomVersion(printed)
 }
 

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 )
 
@@ -16,10 +17,10 @@ func unsupported() error {
 }
 
 // Choose returns the kind that Apply would refuse.
-func Choose(bool) (k Kind, why string) { return NFTables, "" }
+func Choose(bool, netip.Prefix) (k Kind, why string) { return NFTables, "" }
 
 // RandomFully reports nothing.
-func RandomFully(context.Context, Kind) bool { return false }
+func RandomFully(context.Context, Kind, netip.Prefix) bool { return false }
 
 // Apply reports that this platform is not supported yet.
 func Apply(context.Context, Plan) (changed []string, err error) { return nil, unsupported() }
