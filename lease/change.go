@@ -3,8 +3,8 @@
 package lease
 
 import (
-	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 	"strconv"
 )
@@ -153,9 +153,26 @@ func (c Config) misfit(l Lease) string {
 	return ""
 }
 
-// Room returns how many subnets the network has for hosts.
+// Room returns how many hosts the network has subnets for.
 func (c Config) Room() int {
-	first, last := c.SubnetMin.As4(), c.SubnetMax.As4()
-	between := binary.BigEndian.Uint32(last[:]) - binary.BigEndian.Uint32(first[:])
-	return int(between>>(32-c.SubnetLen)) + 1
+	room := c.ipv4().room()
+	if c.EnableIPv6 {
+		room = min(room, c.ipv6().room())
+	}
+	return room
+}
+
+// room returns how many subnets there are; math.MaxInt32 for more than that.
+func (p plan) room() int {
+	first, last := pointOf(p.min), pointOf(p.max)
+	high, between := last.high-first.high, last.low-first.low
+	switch host := p.bits - p.len; {
+	case host >= 64:
+		between = high >> (host - 64)
+	case high > 0:
+		return math.MaxInt32
+	default:
+		between >>= host
+	}
+	return int(min(between, math.MaxInt32-1)) + 1
 }

@@ -96,6 +96,10 @@ func TestRoom(t *testing.T) {
 		{"a /16 without its first subnet", usual, 255},
 		{"one subnet", `{"Network": "10.5.0.0/28", "SubnetMin": "10.5.0.8", "SubnetMax": "10.5.0.8", "Backend": {"Type": "vxlan"}}`, 1},
 		{"half of a large network", `{"Network": "10.0.0.0/8", "SubnetLen": 30, "SubnetMin": "10.128.0.0", "Backend": {"Type": "vxlan"}}`, 1 << 21},
+		{"IPv6 is the narrower one", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00:5::/48", "IPv6SubnetMax": "fd00:5:0:9::", "Backend": {"Type": "vxlan"}}`, 9},
+		{"IPv6 has more", usualDual, 255},
+		{"IPv6 subnets shorter than 64", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00:5::/124", "IPv6SubnetLen": 126, "Backend": {"Type": "vxlan"}}`, 3},
+		{"more IPv6 subnets than a number holds", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/8", "IPv6SubnetLen": 124, "Backend": {"Type": "vxlan"}}`, 255},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -103,8 +107,12 @@ func TestRoom(t *testing.T) {
 			if got := c.Room(); got != tt.want {
 				t.Errorf("got %d, want %d", got, tt.want)
 			}
-			if free := c.ipv4().free(nil, tt.want+1); len(free) != tt.want {
-				t.Errorf("%d subnets can be leased, want %d", len(free), tt.want)
+			least := len(c.ipv4().free(nil, tt.want+1))
+			if c.EnableIPv6 {
+				least = min(least, len(c.ipv6().free(nil, tt.want+1)))
+			}
+			if least != tt.want {
+				t.Errorf("%d hosts can lease, want %d", least, tt.want)
 			}
 		})
 	}

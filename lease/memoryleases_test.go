@@ -19,11 +19,15 @@ func TestLeasesAsEncodingJSONHasThem(t *testing.T) {
 	dual.Key, dual.Attrs.PublicIPv6, dual.Attrs.IPv6MAC = "subnets/10.5.3.0-24&fd00:12::-56", netip.MustParseAddr("fd00::2"), ether.MAC{2, 9}
 	half := usual
 	half.Attrs.PublicIPv6 = netip.MustParseAddr("fd00::2")
+	none := dual
+	none.Attrs.PublicIPv6 = netip.Addr{}
+	twice := dual
+	twice.Key = "subnets/10.5.3.0-24&fd00:12::-56&"
 	odd := usual
 	odd.Key = "subnets/\"<&\\\u2028\x01"
 	udp := usual
 	udp.Attrs = Attrs{BackendType: "u<dp\"", PublicIP: netip.MustParseAddr("192.0.2.3")}
-	for name, l := range map[string]Lease{"usual": usual, "dual stack": dual, "half of it": half, "an odd key": odd, "another backend": udp} {
+	for name, l := range map[string]Lease{"usual": usual, "dual stack": dual, "half of it": half, "the other half of it": none, "two ampersands": twice, "an odd key": odd, "another backend": udp} {
 		t.Run(name, func(t *testing.T) {
 			p, err := wireLease(l)
 			if err != nil {

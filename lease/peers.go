@@ -3,7 +3,6 @@
 package lease
 
 import (
-	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -166,15 +165,14 @@ func spanOf(p netip.Prefix, peer int) span {
 	return span{first, last, peer}
 }
 
-// overlaps reports whether s and t have an address in common.
-func (s span) overlaps(t span) bool { return !t.last.less(s.first) && !s.last.less(t.first) }
-
 // compareSpans orders by where they begin.
-func compareSpans(a, b span) int {
+func compareSpans(a, b span) int { return comparePoints(a.first, b.first) }
+
+func comparePoints(a, b point) int {
 	switch {
-	case a.first.less(b.first):
+	case a.less(b):
 		return -1
-	case b.first.less(a.first):
+	case b.less(a):
 		return 1
 	}
 	return 0
@@ -218,22 +216,4 @@ func (x *Selector) dropOverlaps(sel *Selection, peers []Lease, of func(*Lease) h
 		kept = append(kept, *l)
 	}
 	return kept
-}
-
-// settle lets the earliest of spans stay, then the earliest that does not
-// overlap what stays, and so on. Its cost grows with the square of the number
-// of spans, which is that of the leases in one tangle.
-func settle(peers []Lease, spans []span, lost map[int]int) {
-	slices.SortFunc(spans, func(a, b span) int {
-		x, y := &peers[a.peer], &peers[b.peer]
-		return cmp.Or(cmp.Compare(x.Created, y.Created), strings.Compare(x.Key, y.Key))
-	})
-	var stay []span
-	for _, v := range spans {
-		if i := slices.IndexFunc(stay, v.overlaps); i >= 0 {
-			lost[v.peer] = stay[i].peer
-			continue
-		}
-		stay = append(stay, v)
-	}
 }

@@ -12,9 +12,30 @@ import (
 // followed under traffic. All else is said, once for each change, and shown in
 // status for as long as it is so.
 func (s *segment) hearConfig(n lease.ConfigNews) {
+	s.hearing.Lock()
+	defer s.hearing.Unlock()
+	s.postponed = nil
 	if s.known != nil && !s.confirmed.Load() && n.Err == nil && !n.Missing && !s.fits(n.Config) {
-		return // confirm is about to start afresh by it
+		s.postponed = &n // confirm is about to start afresh by it
+		return
 	}
+	s.takeConfig(n)
+}
+
+// confirms notes that what the segment was opened by holds. A config that confirm
+// was left to start afresh by may have come after the one that it read.
+func (s *segment) confirms() {
+	s.hearing.Lock()
+	defer s.hearing.Unlock()
+	s.confirmed.Store(true)
+	if n := s.postponed; n != nil {
+		s.postponed = nil
+		s.takeConfig(*n)
+	}
+}
+
+// takeConfig is hearConfig; the lock is held.
+func (s *segment) takeConfig(n lease.ConfigNews) {
 	before := s.notice.Load()
 	if before == nil {
 		before = &configNotice{}

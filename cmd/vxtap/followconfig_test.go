@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"vxtap/lease"
 	"vxtap/lease/leasetest"
 )
 
@@ -91,6 +92,35 @@ func TestHearConfig(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A config that comes while confirm goes by the one before is heard all the same.
+func TestConfigThatComesWhileConfirming(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *leasetest.Store, log *bytes.Buffer) {
+		s := knowing(t, store, log, leasetest.Config)
+		s.known, s.live = s.knows(), newLive()
+		s.d.home.Store(s.d.homeAt(eth0))
+		s.ipv4.mtu.Store(1450)
+		const later = `{"Network": "10.5.0.0/16", "EnableNFTables": true, "Backend": {"Type": "vxlan", "VNI": 7}}`
+		config, err := lease.ParseConfig([]byte(later))
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.Hook(func(c leasetest.Call) error {
+			if c.Op == "KeepAlive" && c.Done { // the config has been read
+				s.hearConfig(lease.ConfigNews{Config: config, Value: []byte(later), Revision: 99})
+			}
+			return nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if err := s.confirm(ctx); err != nil || !s.confirmed.Load() {
+			t.Fatalf("confirmed %v, %v", s.confirmed.Load(), err)
+		}
+		if st := configStatus(s.notice.Load()); st.State != configWaiting || !s.current().EnableNFTables {
+			t.Errorf("got %+v, nftables %v, want what waits and what is followed", st, s.current().EnableNFTables)
+		}
+	})
 }
 
 // compact is how JSON in JSON is written.

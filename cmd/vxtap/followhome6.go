@@ -83,6 +83,7 @@ func (s *segment) moveTo6(at home, addr netip.Addr) error {
 	next := home{uplink: up, vtep: at.vtep, vtep6: s.d.homeAt(up).vtep6}
 	s.d.home.Store(&next)
 	s.log.Warn("the tunnel's IPv6 address is another one now, following", "address", addr, "before", at.uplink.Addr6, "vtep", next.vtep6)
+	s.d.redial() // etcd may have been reached from the old one
 	if next.vtep6 != at.vtep6 {
 		poke(s.moved)
 	}

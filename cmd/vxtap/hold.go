@@ -55,8 +55,8 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // hold keeps the lease until ctx ends. A lease that is lost is acquired again,
-// where flanneld exits (and this daemon, if it is told to): as long as the subnet stays the same, nothing else
-// needs to change and traffic goes on.
+// where flanneld exits (and this daemon, if it is told to): as long as the subnet
+// stays the same, nothing else needs to change and traffic goes on.
 func (s *segment) hold(ctx context.Context) error {
 	// Whoever keeps deleting our key must not make us write to etcd all day.
 	again := rate.NewLimiter(rate.Every(10*time.Second), 3)
@@ -118,7 +118,7 @@ func (s *segment) keep(ctx context.Context, own lease.Lease) error {
 const regainEvery = 10 * time.Second
 
 // regain acquires the lease again, by acquire, until that works, a movedError
-// says that it cannot work here, or ctx ends (nil). Nothing else ends it: what the lease
+// says that it cannot work here, or ctx ends (nil). Nothing else ends it: what it
 // fails by, a config that somebody is half way through with or a network that
 // is full, passes, and the host's traffic goes on without it for as long as
 // peers send any. Only a first start fails at once.
@@ -154,6 +154,10 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 		s.log.Warn("the network config changed, starting afresh")
 		return &movedError{place{config: config}}
 	}
+	if s.owesIPv6() {
+		s.log.Info("etcd can be asked for an IPv6 subnet now, starting afresh")
+		return &movedError{place{config: config}}
+	}
 	return s.takeUp(ctx, config)
 }
 
@@ -174,14 +178,14 @@ func (s *segment) takeUp(ctx context.Context, config lease.Config) error {
 	if own.Subnet != before.Subnet || own.IPv6Subnet != before.IPv6Subnet {
 		s.log.Warn("the subnet is another one now, starting afresh", "subnet", subnetName(own), "before", subnetName(*before))
 		moved := &movedError{place{config: config}}
-		if created(held, own) {
+		if own.Subnet != before.Subnet && created(held, own) { // held is nothing where the address is another one
 			moved.made = own
 		}
 		return moved
 	}
 	s.own.Store(&own)
 	s.lost.Store(false)
-	if own.Attrs.PublicIP != before.Attrs.PublicIP {
+	if own.Attrs != before.Attrs {
 		s.republish()
 	}
 	poke(s.fresh)

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"vxtap/encap/ether"
 	"vxtap/lease"
 	"vxtap/lease/leasetest"
 )
@@ -135,4 +136,39 @@ func TestMovingIsNoRestart(t *testing.T) {
 			t.Errorf("got %+v after the lease was lost, want a start by the new config", moved)
 		}
 	})
+}
+
+// A lease whose IPv6 half had to change is the host's old one all the same, whatever
+// address it has by now: a segment that cannot be opened must not give it back.
+func TestOldLeaseIsNotTakenForANewOne(t *testing.T) {
+	const dual = `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00:5::/48", "IPv6SubnetLen": 64, "IPv6SubnetMin": "%s", "Backend": {"Type": "vxlan"}}`
+	for _, tt := range []struct {
+		name string
+		vtep string
+	}{
+		{"the address stays", "192.0.2.1"},
+		{"the address changes too", "192.0.2.77"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, store *leasetest.Store, log *bytes.Buffer) {
+				s := knowing(t, store, log, fmt.Sprintf(dual, "fd00:5:0:1::"))
+				s.live = newLive()
+				at := &home{vtep: netip.MustParseAddr("192.0.2.1"), vtep6: netip.MustParseAddr("2001:db8::1")}
+				s.d.home.Store(at)
+				s.ipv6 = s.addSide(ipv6, "flannel-v6.1")
+				s.ipv6.mac = ether.MAC{0x02, 0, 0, 0, 0, 6}
+				own, err := s.d.registry.Acquire(t.Context(), s.config, s.request(lease.SubnetEnv{}, *s.own.Load()))
+				if err != nil || !own.IPv6Subnet.IsValid() {
+					t.Fatalf("got %+v, %v", own, err)
+				}
+				s.own.Store(&own)
+				store.Force("config", fmt.Sprintf(dual, "fd00:5:0:8000::"), 0)
+				s.d.home.Store(&home{vtep: netip.MustParseAddr(tt.vtep), vtep6: at.vtep6})
+				moved, ok := errors.AsType[*movedError](s.acquireAgain(t.Context()))
+				if !ok || moved.made.Key != "" {
+					t.Errorf("got %+v, want a start afresh that owns what it has", moved)
+				}
+			})
+		})
+	}
 }

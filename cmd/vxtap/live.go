@@ -20,7 +20,11 @@ type live struct {
 	away   atomic.Pointer[string]       // why the tunnel has no address at present
 	away6  atomic.Pointer[string]       // the same of IPv6
 
+	hearing   sync.Mutex        // held while the config is being heard
+	postponed *lease.ConfigNews // that hearConfig has left to confirm; guarded by hearing
+
 	setting    sync.Mutex // held while the host is being set up
+	staleFile  bool       // the subnet file has another MTU than the device; guarded by setting
 	publishing sync.Mutex // held while the switch is being told of its peers
 	leases     *lease.Snapshot
 	had        []netip.Addr // addresses of this host that its lease had before
@@ -92,13 +96,17 @@ func (s *segment) resize() {
 	for _, one := range s.sides {
 		changed = one.resize() || changed
 	}
-	if !changed {
+	if changed {
+		s.warnOfMTU()
+	}
+	if !changed && !s.staleFile {
 		return
 	}
-	s.warnOfMTU()
-	if err := s.subnetEnv().WriteFile(s.d.subnetFile); err != nil {
-		s.log.Error("the subnet file has the MTU of before", "error", err)
+	err := s.subnetEnv().WriteFile(s.d.subnetFile)
+	if err != nil && (changed || !s.staleFile) {
+		s.log.Error("the subnet file has the MTU of before, trying on", "error", err)
 	}
+	s.staleFile = err != nil
 }
 
 // resize reports whether there was anything to do. The lock is held.

@@ -174,7 +174,7 @@ func (s *segment) confirm(ctx context.Context) error {
 		return err
 	}
 	if ctx.Err() == nil {
-		s.confirmed.Store(true)
+		s.confirms()
 		s.log.Info("etcd says that what was last known still holds", "subnet", s.own.Load().Subnet)
 	}
 	return nil

@@ -273,3 +273,49 @@ func TestConfirm(t *testing.T) {
 		})
 	}
 }
+
+// A host that had no IPv6 when it ran last, and has it now, was started by an IPv4
+// lease: when etcd is back it asks for the other half, as status says.
+func TestConfirmAsksForTheIPv6Half(t *testing.T) {
+	const dual = `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00:5::/48", "Backend": {"Type": "vxlan"}}`
+	for _, tt := range []struct {
+		name  string
+		addr6 string
+		moved bool
+	}{
+		{"the host has IPv6", "2001:db8::1", true},
+		{"the host has none still", "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, store *leasetest.Store, log *bytes.Buffer) {
+				s := knowing(t, store, log, dual)
+				s.known, s.live = s.knows(), newLive()
+				at := eth0
+				if tt.addr6 != "" {
+					at.Addr6 = netip.MustParseAddr(tt.addr6)
+				}
+				s.d.home.Store(s.d.homeAt(at))
+				s.addIPv6()
+				if s.ipv6 != nil {
+					t.Fatal("it has an IPv6 side without a lease for it")
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				done := make(chan error, 1)
+				go func() { done <- s.hold(ctx) }()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if len(done) == 0 {
+					if tt.moved {
+						t.Fatal("goes on without IPv6")
+					}
+					return
+				}
+				moved, ok := errors.AsType[*movedError](<-done)
+				if !ok || !tt.moved || moved.known != nil || moved.made.Key != "" || !moved.config.EnableIPv6 {
+					t.Errorf("got %+v", moved)
+				}
+			})
+		})
+	}
+}

@@ -5,6 +5,9 @@ package main
 import (
 	"bytes"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -67,5 +70,36 @@ func TestPeerThatComesWhileTheHostMoves(t *testing.T) {
 		if peers := s.ipv4.sw.Peers(); s.leases.Revision != i || len(peers) != 1 || peers[0].Subnet != all.Leases[1].Subnet {
 			t.Fatalf("after event %d: the switch has the peers of event %d: %v", i, s.leases.Revision, peers)
 		}
+	}
+}
+
+// Whoever makes containers goes by the subnet file: if it cannot be written at the
+// moment that the MTU changes, it is later.
+func TestSubnetFileFollowsTheMTU(t *testing.T) {
+	var log bytes.Buffer
+	store := leasetest.New()
+	defer store.Close()
+	s := telling(t, store, &log)
+	dir := filepath.Join(t.TempDir(), "run")
+	s.d.subnetFile = filepath.Join(dir, "subnet.env")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil { // where a directory is to be
+		t.Fatal(err)
+	}
+	s.ipv4.mtu.Store(1450)
+	at := eth0
+	at.MTU = 1400
+	s.d.home.Store(&home{uplink: at, vtep: s.d.at().vtep})
+	for range 3 {
+		s.resize()
+	}
+	if n := strings.Count(log.String(), "the subnet file has the MTU of before"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, &log)
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	s.resize()
+	if env, err := lease.ReadSubnetEnv(s.d.subnetFile); err != nil || env.MTU != 1350 {
+		t.Errorf("got MTU %d, %v, want 1350", env.MTU, err)
 	}
 }

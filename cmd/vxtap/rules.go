@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"vxtap/lease"
+	"vxtap/tunnel/host"
 	"vxtap/tunnel/rules"
 )
 
@@ -126,6 +127,8 @@ func (s *segment) setRules(ctx context.Context) error {
 	s.ipv4.previous = env.Network
 	if s.ipv6 != nil {
 		s.ipv6.previous = env.IPv6Network
+	} else {
+		s.leaveIPv6(ctx, env)
 	}
 	for _, one := range s.sides {
 		if err := one.setRules(ctx); err != nil {
@@ -133,6 +136,21 @@ func (s *segment) setRules(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// leaveIPv6 takes away what an earlier run left that had IPv6, as env says.
+func (s *segment) leaveIPv6(ctx context.Context, env lease.SubnetEnv) {
+	network := env.IPv6Network
+	if !network.IsValid() || !env.IPv6Subnet.IsValid() {
+		return
+	}
+	kind, _ := rules.Choose(s.current().EnableNFTables, network)
+	p := rules.Plan{Kind: kind, Network: network, Subnet: env.IPv6Subnet, Previous: network}
+	_, err := rules.Apply(ctx, p)
+	_, retired := rules.Retire(ctx, p)
+	if err := errors.Join(err, retired, host.RemoveRoutesInto(network)); err != nil {
+		s.log.Info("there may be rules and routes left of IPv6, see vxtap cleanup", "network", network, "error", err)
+	}
 }
 
 // setRules chooses the kind of the side's and sets them.

@@ -244,6 +244,38 @@ E`)
 	p.stop(h)
 }
 
+// A host that had IPv6 and has it no more leaves nothing of it behind, whichever
+// way its network was set up.
+func TestWhatIsLeftOfIPv6(t *testing.T) {
+	needTools(t, "nft")
+	h := newTestHost(t)
+	h.startEtcd(nftConfig)
+	if err := os.WriteFile(h.subnetFile, []byte("FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.9.1/24\nFLANNEL_IPV6_NETWORK=fd00:5::/48\n"+
+		"FLANNEL_IPV6_SUBNET=fd00:5:0:9::1/64\nFLANNEL_MTU=1430\nFLANNEL_IPMASQ=true\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.shell(`nft -f - <<'E'
+table ip6 flannel-ipv6 {
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		ip6 saddr fd00:5::/48 accept
+		ip6 saddr fd00:8::/48 accept
+	}
+}
+E
+ip -6 addr add 2001:db8::1/64 dev u0 nodad
+ip -6 route add fd00:5:0:3::/64 via 2001:db8::3 dev u0 proto 84
+ip -6 route add fd00:8:0:3::/64 via 2001:db8::3 dev u0 proto 84
+ip -6 route add blackhole fd00:5:0:9::/64 proto 84 metric 2147483647`)
+	p := h.daemon(nil)
+	h.ready(p)
+	if got := h.shell("nft list ruleset; ip -6 route show proto 84"); strings.Contains(got, "fd00:5:") || strings.Count(got, "fd00:8:") != 2 {
+		t.Errorf("got %s", got)
+	}
+	p.stop(h)
+	h.shell("nft delete table ip6 flannel-ipv6; ip -6 route del fd00:8:0:3::/64")
+}
+
 // Masquerading was asked for, so that a host without it does not start. Forward
 // rules are a default that most hosts can do without.
 func TestRulesThatCannotBeSet(t *testing.T) {

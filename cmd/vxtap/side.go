@@ -94,6 +94,11 @@ func (s *segment) addIPv6() {
 	s.ipv6 = s.addSide(ipv6, deviceName6(s.config.Backend.VNI))
 }
 
+// owesIPv6 reports whether s has no IPv6 side for want of somebody to ask alone.
+func (s *segment) owesIPv6() bool {
+	return s.config.EnableIPv6 && s.ipv6 == nil && s.known != nil && !s.confirmed.Load() && s.d.withoutIPv6(s.config.Backend) == ""
+}
+
 // minMTU6 is the least that the underlay's packets may have where IPv6 is to go
 // through the tunnel: IPv6 needs 1280 bytes (RFC 8200, section 5), and Linux has
 // none on a device with less.

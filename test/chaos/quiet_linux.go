@@ -108,7 +108,7 @@ func (r *run) pingPairs(ctx context.Context) {
 		b := (a + 1 + rnd.IntN(r.hosts-1)) % r.hosts
 		from, ok := r.lease(a)
 		to, okay := r.lease(b)
-		if !ok || !okay || !from.whole || !to.whole {
+		if !ok || !okay || !r.settledFor(from) || !r.settledFor(to) {
 			continue
 		}
 		one, cancel := context.WithTimeout(ctx, time.Second)
@@ -128,6 +128,22 @@ func (r *run) pingPairs(ctx context.Context) {
 			}
 		})
 	}
+}
+
+// settledFor reports whether a lease has been what it is for grace: a host that
+// has just got it may still be about to say so.
+func (r *run) settledFor(k holding) (ok bool) {
+	r.locked(func() {
+		now := time.Now()
+		for _, s := range r.judge.history.between(now.Add(-grace), now) {
+			was := s.keys[k.key]
+			if !was.whole || was.created != k.created || was.host != k.host {
+				return
+			}
+		}
+		ok = true
+	})
+	return ok
 }
 
 // end is a host with the address that it has in the overlay.

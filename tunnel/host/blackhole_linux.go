@@ -126,6 +126,30 @@ func RemoveBlackholes(flanneld netip.Prefix) (removed []string, err error) {
 	return removed, nil
 }
 
+// RemoveRoutesInto takes away the direct routes and the blackhole routes into
+// network that an earlier run set: for when this one has nothing to do with it.
+func RemoveRoutesInto(network netip.Prefix) error {
+	if !network.IsValid() || network.Addr().Is6() && CheckIPv6() != nil {
+		return nil
+	}
+	if _, err := RemoveDirectRoutes(network); err != nil {
+		return err
+	}
+	all, err := blackholes(familyOf(network.Addr()))
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if dst, ok := prefixOf(r.Dst); !ok || !network.Overlaps(dst) {
+			continue
+		}
+		if err := removeRoute(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // RemoveKernelVXLAN deletes the kernel's vxlan devices that have a name of
 // flanneld's, and with them their addresses, routes and neighbours. It returns
 // what it removed.

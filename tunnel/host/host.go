@@ -5,14 +5,16 @@
 // device and our port, and the address, route and neighbour that lead the
 // overlay's traffic into the device.
 //
-// The kernel gets one route and one neighbour, whatever the number of peers:
-// the switch finds the peer. Nothing here needs undoing: all of it hangs on
-// the device, and the kernel drops it with the device; all but a blackhole
-// route, which is there to stay when the device goes.
+// Apply gives the kernel one route and one neighbour, whatever the number of
+// peers: the switch finds the peer. Where the kernel is to know peers one by one,
+// Routes does that. Nothing needs undoing that hangs on the device: the kernel
+// drops it with the device. A blackhole route and direct routes do not, and are
+// there to stay when the device goes.
 //
-// Every function is a few netlink calls in the network namespace of the
-// calling thread, and may be called concurrently with itself and with frames
-// in flight. On platforms other than Linux each returns an error that matches
+// Every function is a few netlink calls in the network namespace of the calling
+// thread, and may be called concurrently with itself and with frames in flight;
+// those of Routes take as long as there are peers, and are for one goroutine. On
+// platforms other than Linux each returns an error that matches
 // errors.ErrUnsupported.
 package host
 

@@ -61,6 +61,9 @@ func (r *Routes) Update(RoutePlan) (RouteReport, error) { return RouteReport{}, 
 // RemoveDirectRoutes reports that this platform is not supported yet.
 func RemoveDirectRoutes(netip.Prefix) (removed []string, err error) { return nil, unsupported() }
 
+// RemoveRoutesInto reports that this platform is not supported yet.
+func RemoveRoutesInto(netip.Prefix) error { return unsupported() }
+
 // RemoveKernelVXLAN reports that this platform is not supported yet.
 func RemoveKernelVXLAN() (removed []string, err error) { return nil, unsupported() }
 

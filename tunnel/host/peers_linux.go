@@ -64,16 +64,18 @@ func (r *Routes) apply(k *kernel, p RoutePlan, have *present, all bool) (RouteRe
 	wanted := make(map[netip.Prefix]bool, len(p.Peers))
 	for _, peer := range p.Peers {
 		wanted[peer.Subnet] = true
+	}
+	for subnet, e := range r.set { // first: one that came may have the same first address, and its neighbour
+		if !wanted[subnet] {
+			errs.add(r.forget(k, subnet, e, have))
+		}
+	}
+	for _, peer := range p.Peers {
 		if old, ok := r.set[peer.Subnet]; all || !ok || old.PeerRoute != peer {
 			errs.add(r.reach(k, p, peer, have, &report))
 		}
 		if e := r.set[peer.Subnet]; e.direct {
 			report.Direct[peer.Subnet] = true
-		}
-	}
-	for subnet, e := range r.set {
-		if !wanted[subnet] {
-			errs.add(r.forget(k, subnet, e))
 		}
 	}
 	if all {
@@ -149,7 +151,7 @@ func (r *Routes) take(k *kernel, peer PeerRoute, w way, have *present, report *R
 }
 
 // forget takes away what was set for a peer that is none any more.
-func (r *Routes) forget(k *kernel, subnet netip.Prefix, e entry) error {
+func (r *Routes) forget(k *kernel, subnet netip.Prefix, e entry, have *present) error {
 	delete(r.notes, subnet)
 	if e.link != 0 {
 		if err := k.removeRoute(routeOf(subnet, e.way)); err != nil {
@@ -158,6 +160,9 @@ func (r *Routes) forget(k *kernel, subnet netip.Prefix, e entry) error {
 	}
 	if err := k.removeNeighbour(e.way); err != nil {
 		return err
+	}
+	if have != nil {
+		delete(have.neighbours, e.via)
 	}
 	delete(r.set, subnet)
 	return nil

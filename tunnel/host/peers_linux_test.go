@@ -344,3 +344,35 @@ func TestManyPeers(t *testing.T) {
 		}
 	})
 }
+
+// A lease of another length takes the place of one, with the same first address:
+// what goes with the one must not be what came with the other.
+func TestSubnetOfAnotherLength(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		look func(*testing.T, *Routes, RoutePlan) RouteReport
+		mac  byte
+	}{
+		{"of another host, heard of", update, 4},
+		{"of another host, found", sync, 4},
+		{"of the same host, heard of", update, 3},
+		{"of the same host, found", sync, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inNamespace(t, func() {
+				link := upDevice(t)
+				var r Routes
+				p := routePlan(perPeer, 3)
+				update(t, &r, p)
+				p.Peers = []PeerRoute{{netip.MustParsePrefix("10.5.3.0/25"), netip.MustParseAddr("192.168.9.4"), ether.MAC{2, 0, 0, 0, 1, tt.mac}}}
+				tt.look(t, &r, p)
+				want := overlay(t, link)
+				report := sync(t, &r, p)
+				expect(t, "after a look at all", want, overlay(t, link))
+				if len(report.Mended) > 0 || len(want) != 2 {
+					t.Errorf("somebody is said to have changed %q; there was %q", report.Mended, want)
+				}
+			})
+		})
+	}
+}
