@@ -4,7 +4,6 @@ package lease
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -26,9 +25,9 @@ func (r *Registry) Watch(ctx context.Context, publish func(Snapshot)) error {
 	f := &follower{r: r, news: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
 	wg.Go(func() { f.publish(ctx, publish) })
-	f.run(ctx)
+	err := r.attend(ctx, attention{what: "watch leases", log: r.log, follow: f.follow})
 	wg.Wait()
-	return nil
+	return err
 }
 
 // follower is one call of Watch on its way.
@@ -41,7 +40,7 @@ type follower struct {
 	revision int64    // everything up to here is in entries
 	filled   bool     // entries have been read at least once
 
-	rollbacks int // full reads in a row that came from before revision
+	rollbacks rollbacks
 }
 
 // publishGap is the least time between two calls of publish. The first of a
@@ -96,30 +95,6 @@ func (f *follower) changed() {
 	}
 }
 
-// run reads and watches until ctx ends.
-func (f *follower) run(ctx context.Context) {
-	var said pace
-	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
-	alive := f.r.signs.begin("watch leases")
-	defer alive.end()
-	for {
-		alive.within(f.r.o.Resync + turnWithin) // a quiet watch lasts until the next full read
-		err := f.follow(ctx, &b)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			continue
-		}
-		if said.due(err.Error()) {
-			f.r.log.Warn("leases are not watched at present; what was last known stays", "error", err)
-		}
-		if sleep(ctx, b.next()) != nil {
-			return
-		}
-	}
-}
-
 // follow reads all leases and then watches them, until the next full read is
 // due (nil) or something breaks.
 func (f *follower) follow(ctx context.Context, b *backoff) error {
@@ -131,32 +106,19 @@ func (f *follower) follow(ctx context.Context, b *backoff) error {
 	if err != nil {
 		return err
 	}
-	timed, cancel := context.WithTimeout(ctx, jitter(f.r.o.Resync, f.r.o.Resync/5))
-	defer cancel()
-	err = f.r.watch(timed, subnetsList, from+1, b, f.apply)
-	if timed.Err() != nil {
-		return nil
-	}
-	return err
+	return f.r.watchAwhile(ctx, subnetsList, from+1, b, f.apply)
 }
-
-// rollbackProof is how many full reads in a row must say that the store has
-// gone back before it is believed. A store that was restored from a backup has;
-// a single answer may be a fault of one member.
-const rollbackProof = 3
-
-var errRolledBack = errors.New("etcd answered with a revision older than one it has told before")
 
 // replace takes in a full read and returns the revision to watch from.
 func (f *follower) replace(l Listing) (int64, error) {
 	known := f.known()
-	if l.Revision < known {
-		if f.rollbacks++; f.rollbacks < rollbackProof {
-			return 0, errRolledBack
-		}
+	back, err := f.rollbacks.check(l.Revision, known)
+	if err != nil {
+		return 0, err
+	}
+	if back {
 		f.r.log.Warn("etcd has gone back in time: restored from a backup?", "from", known, "to", l.Revision)
 	}
-	f.rollbacks = 0
 	entries := readEntries(l)
 	f.mu.Lock()
 	defer f.mu.Unlock()

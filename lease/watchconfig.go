@@ -34,9 +34,9 @@ func (r *Registry) WatchConfig(ctx context.Context, publish func(ConfigNews)) er
 	f := &configFollower{r: r, news: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
 	wg.Go(func() { f.publish(ctx, publish) })
-	f.run(ctx)
+	err := r.attend(ctx, attention{what: "watch the network config", log: r.log, follow: f.follow})
 	wg.Wait()
-	return nil
+	return err
 }
 
 // Adopt notes that this host goes by n from now on, for Memory.
@@ -56,7 +56,7 @@ type configFollower struct {
 	revision int64
 	filled   bool // it has been read at least once
 
-	rollbacks int // reads in a row that came from before revision
+	rollbacks rollbacks
 }
 
 func (f *configFollower) publish(ctx context.Context, publish func(ConfigNews)) {
@@ -93,30 +93,6 @@ func (f *configFollower) current() ConfigNews {
 	return n
 }
 
-// run reads and watches until ctx ends.
-func (f *configFollower) run(ctx context.Context) {
-	var said pace
-	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
-	alive := f.r.signs.begin("watch the network config")
-	defer alive.end()
-	for {
-		alive.within(f.r.o.Resync + turnWithin)
-		err := f.follow(ctx, &b)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			continue
-		}
-		if said.due(err.Error()) {
-			f.r.log.Warn("the network config is not watched at present; what was last known stays", "error", err)
-		}
-		if sleep(ctx, b.next()) != nil {
-			return
-		}
-	}
-}
-
 // follow reads the config and then watches it, until the next read is due (nil)
 // or something breaks.
 func (f *configFollower) follow(ctx context.Context, b *backoff) error {
@@ -127,13 +103,7 @@ func (f *configFollower) follow(ctx context.Context, b *backoff) error {
 	if err := f.replace(l); err != nil {
 		return err
 	}
-	timed, cancel := context.WithTimeout(ctx, jitter(f.r.o.Resync, f.r.o.Resync/5))
-	defer cancel()
-	err = f.r.watch(timed, configKey, l.Revision+1, b, f.apply)
-	if timed.Err() != nil {
-		return nil
-	}
-	return err
+	return f.r.watchAwhile(ctx, configKey, l.Revision+1, b, f.apply)
 }
 
 // replace takes in a read. One that is older than what is known has to be proven,
@@ -147,12 +117,9 @@ func (f *configFollower) replace(l Listing) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if l.Revision < f.revision {
-		if f.rollbacks++; f.rollbacks < rollbackProof {
-			return errRolledBack
-		}
+	if _, err := f.rollbacks.check(l.Revision, f.revision); err != nil {
+		return err
 	}
-	f.rollbacks = 0
 	f.takeLocked(p)
 	f.revision = l.Revision
 	return nil
