@@ -13,12 +13,17 @@
 //	lease.go      a lease, a snapshot of all of them, what was left out and why
 //	peers.go      which leases of a snapshot are peers that frames may go to
 //	subnetenv.go  subnet.env, the file that container runtimes read
-//	memory.go     what was last known, for when the store is away; memoryfile.go on disk
+//	memory.go     what was last known, for when the store is away; memoryfile.go and
+//	              memoryleases.go on disk
 //	store.go      what the package asks of a key-value store
 //	registry.go   the Registry: config, status; contact.go whether the store answers
-//	acquire.go    getting a lease; allocate.go chooses the subnet
-//	keep.go       renewing a lease, and noticing its loss
-//	watch.go      following everybody's leases
+//	acquire.go    getting a lease; allocate.go chooses the subnet, move.go is for
+//	              leases of two halves, home.go for hosts with another address
+//	keep.go       renewing a lease, and noticing its loss; mend.go puts it back,
+//	              release.go gives it up
+//	watch.go      following everybody's leases; taken.go who else has our subnet
+//	watchconfig.go  following the network config; follow.go what of it a running
+//	              host can go by
 //	operator.go   the network as its operator sees it: config, reservations; change.go
 //	              what another config would do to running hosts
 //

@@ -23,11 +23,11 @@ type live struct {
 	hearing   sync.Mutex        // held while the config is being heard
 	postponed *lease.ConfigNews // that hearConfig has left to confirm; guarded by hearing
 
-	setting    sync.Mutex // held while the host is being set up
-	staleFile  bool       // the subnet file has another MTU than the device; guarded by setting
-	publishing sync.Mutex // held while the switch is being told of its peers
-	leases     *lease.Snapshot
-	had        []netip.Addr // addresses of this host that its lease had before
+	setting    sync.Mutex      // held while the host is being set up
+	staleFile  bool            // the subnet file has another MTU than the device; guarded by setting
+	publishing sync.Mutex      // held while the switch is being told of its peers
+	leases     *lease.Snapshot // that it was told of last; guarded by publishing
+	had        []netip.Addr    // addresses of this host that its lease had before; guarded by publishing
 
 	homeNews chan struct{} // tells followHome to look where the host is
 	moved    chan struct{} // tells hold that the lease is to have another address

@@ -156,10 +156,7 @@ func (s *segment) hear(all lease.Snapshot) {
 		s.d.registry.Reuse(*old)
 		s.writing.Unlock()
 	}
-	select {
-	case s.fresh <- struct{}{}:
-	default: // remember takes all there is
-	}
+	poke(s.fresh)
 }
 
 // confirm asks etcd, once it is there, for what the segment was opened by: the

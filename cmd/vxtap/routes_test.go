@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,16 +97,16 @@ func TestFailedLookAtRoutes(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log bytes.Buffer
 				s := &side{segment: &segment{d: &daemon{}}, log: slog.New(slog.NewTextHandler(&log, nil)), routes: newRoutesState()}
-				updates, syncs := 0, 0
+				var updates, syncs atomic.Int32
 				w := &routeWatch{side: s, say: rate.NewLimiter(rate.Inf, 1)}
 				w.update = func(host.RoutePlan) (host.RouteReport, error) {
-					if updates++; tt.update && updates == 2 {
+					if n := updates.Add(1); tt.update && n == 2 {
 						return host.RouteReport{}, fails
 					}
 					return direct, nil
 				}
 				w.sync = func(host.RoutePlan) (host.RouteReport, error) {
-					if syncs++; tt.sync && syncs == 1 {
+					if n := syncs.Add(1); tt.sync && n == 1 {
 						return host.RouteReport{}, fails
 					}
 					return direct, nil
@@ -124,10 +125,10 @@ func TestFailedLookAtRoutes(t *testing.T) {
 				if !s.isDirect(netip.MustParsePrefix("10.5.3.0/24")) {
 					t.Error("the routes that were there are taken for gone")
 				}
-				before := syncs
+				before := syncs.Load()
 				time.Sleep(time.Second)
 				synctest.Wait()
-				if syncs == before {
+				if syncs.Load() == before {
 					t.Error("not tried again within a second")
 				}
 				if strings.Contains(log.String(), "not reached directly any more") {

@@ -21,7 +21,9 @@ import (
 
 // side is one address family of a segment: a device, and what packets of that
 // family go through. All sides share the segment's lease and its place in etcd.
-// All but dropping and mtu is set before run, and what watchRules alone goes on with.
+// What changes after run began is mtu and tooSmall, guarded by live.setting but
+// for readers of mtu, dropping, the report of routes, and what watchRules alone
+// goes on with.
 type side struct {
 	*segment
 	family family

@@ -3,20 +3,11 @@
 package main
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 
 	"vxtap/lease"
-	"vxtap/tunnel"
 )
-
-// publisher is what only publish uses, and it again each time.
-type publisher struct {
-	selector lease.Selector
-	peers    []tunnel.Peer
-	takenBy  netip.Addr // who was last told to have our subnet
-}
 
 // give takes the peers out of now while our subnet is somebody else's: then
 // nothing is forwarded for it. What our containers send could not be answered,
@@ -30,7 +21,7 @@ func (s *segment) give(now *lease.Selection, all lease.Snapshot, own lease.Lease
 		return
 	}
 	now.Peers, now.IPv6Peers = nil, nil
-	if s.takenBy != by.Attrs.PublicIP { // publish has one goroutine
+	if s.takenBy != by.Attrs.PublicIP {
 		s.takenBy = by.Attrs.PublicIP
 		s.log.Warn("the subnet is another host's now, nothing is forwarded until there is another one",
 			"subnet", by.Subnet, "vtep", by.Attrs.PublicIP, "key", by.Key)

@@ -12,8 +12,8 @@ import (
 
 // countingContext counts what depends on it.
 type countingContext struct {
-	context.Context
-	n atomic.Int64
+	context.Context //nolint:containedctx // it is one
+	n               atomic.Int64
 }
 
 // AfterFunc is how context.WithCancel asks a context that it does not know.
@@ -35,7 +35,7 @@ func TestClosedSessionsLeaveNothing(t *testing.T) {
 	srv := startServer(t, "http")
 	s := openStore(t, Config{Endpoints: []string{srv.url("http")}, Prefix: "/n"})
 	life := &countingContext{Context: s.config.Context}
-	s.config.Context = life
+	s.config.Context = life //nolint:fatcontext // counted once, below nothing else
 	for range 5 {
 		if _, err := s.List(t.Context(), "config"); err != nil {
 			t.Fatal(err)
