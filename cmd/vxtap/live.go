@@ -157,6 +157,9 @@ func (s *segment) notices() []string {
 			all = append(all, *why)
 		}
 	}
+	if why := s.linkLocal(); why != "" && s.away6.Load() == nil {
+		all = append(all, why)
+	}
 	if n := s.notice.Load(); n != nil {
 		all = append(all, n.warnings()...)
 	}

@@ -94,6 +94,9 @@ func (s *segment) addIPv6() {
 		return
 	}
 	s.ipv6 = s.addSide(ipv6, deviceName6(s.config.Backend.VNI))
+	if why := s.linkLocal(); why != "" {
+		s.log.Warn("this host may be reached by no peer over IPv6", "reason", why)
+	}
 }
 
 // owesIPv6 reports whether s has no IPv6 side for want of somebody to ask alone.
