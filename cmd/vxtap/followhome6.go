@@ -53,14 +53,12 @@ func (m *mover) look6(at home, addr netip.Addr, now time.Time) time.Duration {
 
 // stuck6 says why the tunnel is not at the address where it should be.
 func (m *mover) stuck6(at home, there bool, err error) {
-	what := "the tunnel's IPv6 address is gone, and no other can be taken yet: trying on"
 	why := fmt.Sprintf("the tunnel's IPv6 address %s is gone, and no other can be taken, so that no peer is reached by IPv6; it is followed as soon as there is one: %v", at.uplink.Addr6, err)
 	if there {
-		what = "the tunnel's IPv6 address is link-local, and the other one cannot be taken yet: trying on"
 		why = fmt.Sprintf("%s; the other one that is there cannot be taken: %v", m.linkLocal(), err)
 	}
 	if why != m.six.said {
-		m.log.Error(what, "address", at.uplink.Addr6, "error", err)
+		m.log.Error("the tunnel's IPv6 address is gone or link-local, and no other can be taken yet: trying on", "address", at.uplink.Addr6, "error", err)
 	}
 	m.six.said = why
 	m.away6.Store(&why)

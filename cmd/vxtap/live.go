@@ -24,6 +24,7 @@ type live struct {
 	postponed *lease.ConfigNews // that hearConfig has left to confirm; guarded by hearing
 
 	setting    sync.Mutex      // held while the host is being set up
+	tight      string          // what warnOfMTU has said; guarded by setting once the segment runs
 	staleFile  bool            // the subnet file has another MTU than the device; guarded by setting
 	publishing sync.Mutex      // held while the switch is being told of its peers
 	leases     *lease.Snapshot // that it was told of last; guarded by publishing
@@ -76,15 +77,6 @@ func (s *side) wantedMTU() int {
 	return outerMTU(s.current().Backend, s.d.at().uplink.MTU) - s.overhead()
 }
 
-// warnOfMTU says where the config asks for more than the interface carries.
-func (s *segment) warnOfMTU() {
-	configured, up := s.current().Backend.MTU, s.d.at().uplink
-	if configured > up.MTU {
-		s.log.Warn("configured MTU is more than the interface carries: large packets will be lost",
-			"interface", up.Name, "mtu", up.MTU, "configured", configured)
-	}
-}
-
 // resize sets the MTU that there is to be by now, without interrupting traffic:
 // the switch takes larger frames before the kernel makes them, and smaller ones
 // only after it does. Containers learn of it by the subnet file, when they are
@@ -96,9 +88,7 @@ func (s *segment) resize() {
 	for _, one := range s.sides {
 		changed = one.resize() || changed
 	}
-	if changed {
-		s.warnOfMTU()
-	}
+	s.warnOfMTU()
 	if !changed && !s.staleFile {
 		return
 	}
@@ -158,6 +148,9 @@ func (s *segment) notices() []string {
 		}
 	}
 	if why := s.linkLocal(); why != "" && s.away6.Load() == nil {
+		all = append(all, why)
+	}
+	if why := s.tightLink(); why != "" {
 		all = append(all, why)
 	}
 	if n := s.notice.Load(); n != nil {
