@@ -189,7 +189,7 @@ func (s *segment) takeUp(ctx context.Context, config lease.Config) error {
 		s.republish()
 	}
 	poke(s.fresh)
-	s.log.Info("lease acquired again", "subnet", own.Subnet, "publicip", own.Attrs.PublicIP)
+	s.log.Info("lease acquired again", "subnet", subnetName(own), "publicip", own.Attrs.Addresses())
 	return nil
 }
 
