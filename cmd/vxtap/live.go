@@ -20,6 +20,8 @@ type live struct {
 	away   atomic.Pointer[string]       // why the tunnel has no address at present
 	away6  atomic.Pointer[string]       // the same of IPv6
 
+	gains atomic.Pointer[netip.Addr] // an IPv6 address for hold to take up; nil: there is none
+
 	hearing   sync.Mutex        // held while the config is being heard
 	postponed *lease.ConfigNews // that hearConfig has left to confirm; guarded by hearing
 
@@ -149,6 +151,9 @@ func (s *segment) notices() []string {
 	}
 	if why := s.linkLocal(); why != "" && s.away6.Load() == nil {
 		all = append(all, why)
+	}
+	if s.noIPv6 != "" && s.d.said6() != "" {
+		all = append(all, s.noIPv6)
 	}
 	if why := s.tightLink(); why != "" {
 		all = append(all, why)
