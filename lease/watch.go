@@ -26,7 +26,10 @@ func (r *Registry) Watch(ctx context.Context, publish func(Snapshot)) error {
 	f := &follower{r: r, news: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
 	wg.Go(func() { f.publish(ctx, publish) })
-	f.run(ctx)
+	r.keepUp(ctx, source{
+		sign: "watch leases", lapse: "leases are not watched at present; what was last known stays",
+		prefix: subnetsList, replace: f.replace, apply: f.apply,
+	})
 	wg.Wait()
 	return nil
 }
@@ -96,50 +99,6 @@ func (f *follower) changed() {
 	}
 }
 
-// run reads and watches until ctx ends.
-func (f *follower) run(ctx context.Context) {
-	var said pace
-	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
-	alive := f.r.signs.begin("watch leases")
-	defer alive.end()
-	for {
-		alive.within(f.r.o.Resync + turnWithin) // a quiet watch lasts until the next full read
-		err := f.follow(ctx, &b)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			continue
-		}
-		if said.due(err.Error()) {
-			f.r.log.Warn("leases are not watched at present; what was last known stays", "error", err)
-		}
-		if sleep(ctx, b.next()) != nil {
-			return
-		}
-	}
-}
-
-// follow reads all leases and then watches them, until the next full read is
-// due (nil) or something breaks.
-func (f *follower) follow(ctx context.Context, b *backoff) error {
-	l, err := f.r.store.List(ctx, subnetsList)
-	if err != nil {
-		return err
-	}
-	from, err := f.replace(l)
-	if err != nil {
-		return err
-	}
-	timed, cancel := context.WithTimeout(ctx, jitter(f.r.o.Resync, f.r.o.Resync/5))
-	defer cancel()
-	err = f.r.watch(timed, subnetsList, from+1, b, f.apply)
-	if timed.Err() != nil {
-		return nil
-	}
-	return err
-}
-
 // rollbackProof is how many full reads in a row must say that the store has
 // gone back before it is believed. A store that was restored from a backup has;
 // a single answer may be a fault of one member.
@@ -167,7 +126,7 @@ func (f *follower) replace(l Listing) (int64, error) {
 	return l.Revision, nil
 }
 
-// known returns the revision up to which everything is in entries. Only run's
+// known returns the revision up to which everything is in entries. Only keepUp's
 // goroutine changes it.
 func (f *follower) known() int64 {
 	f.mu.Lock()

@@ -34,7 +34,10 @@ func (r *Registry) WatchConfig(ctx context.Context, publish func(ConfigNews)) er
 	f := &configFollower{r: r, news: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
 	wg.Go(func() { f.publish(ctx, publish) })
-	f.run(ctx)
+	r.keepUp(ctx, source{
+		sign: "watch the network config", lapse: "the network config is not watched at present; what was last known stays",
+		prefix: configKey, replace: f.replace, apply: f.apply,
+	})
 	wg.Wait()
 	return nil
 }
@@ -93,52 +96,9 @@ func (f *configFollower) current() ConfigNews {
 	return n
 }
 
-// run reads and watches until ctx ends.
-func (f *configFollower) run(ctx context.Context) {
-	var said pace
-	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
-	alive := f.r.signs.begin("watch the network config")
-	defer alive.end()
-	for {
-		alive.within(f.r.o.Resync + turnWithin)
-		err := f.follow(ctx, &b)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			continue
-		}
-		if said.due(err.Error()) {
-			f.r.log.Warn("the network config is not watched at present; what was last known stays", "error", err)
-		}
-		if sleep(ctx, b.next()) != nil {
-			return
-		}
-	}
-}
-
-// follow reads the config and then watches it, until the next read is due (nil)
-// or something breaks.
-func (f *configFollower) follow(ctx context.Context, b *backoff) error {
-	l, err := f.r.store.List(ctx, configKey)
-	if err != nil {
-		return err
-	}
-	if err := f.replace(l); err != nil {
-		return err
-	}
-	timed, cancel := context.WithTimeout(ctx, jitter(f.r.o.Resync, f.r.o.Resync/5))
-	defer cancel()
-	err = f.r.watch(timed, configKey, l.Revision+1, b, f.apply)
-	if timed.Err() != nil {
-		return nil
-	}
-	return err
-}
-
-// replace takes in a read. One that is older than what is known has to be proven,
-// as that of the leases.
-func (f *configFollower) replace(l Listing) error {
+// replace takes in a read and returns the revision to watch from. One that is older
+// than what is known has to be proven, as that of the leases.
+func (f *configFollower) replace(l Listing) (int64, error) {
 	var p Pair
 	for _, x := range l.Pairs {
 		if x.Key == configKey {
@@ -149,13 +109,13 @@ func (f *configFollower) replace(l Listing) error {
 	defer f.mu.Unlock()
 	if l.Revision < f.revision {
 		if f.rollbacks++; f.rollbacks < rollbackProof {
-			return errRolledBack
+			return 0, errRolledBack
 		}
 	}
 	f.rollbacks = 0
 	f.takeLocked(p)
 	f.revision = l.Revision
-	return nil
+	return l.Revision, nil
 }
 
 // apply takes in what a watch delivered.
