@@ -10,8 +10,8 @@ import (
 // source is a part of the store that is kept up with.
 type source struct {
 	sign   string // name of the loop, for Alive
-	lapse  string // what the log says while it cannot be watched
 	prefix string
+	lapse  func(error) // says that it cannot be watched at present, and why
 	// replace takes in a full read, and returns the revision to watch from, or why
 	// it is not believed. apply takes in what the watch delivers. Both are called
 	// by one goroutine.
@@ -36,7 +36,7 @@ func (r *Registry) keepUp(ctx context.Context, x source) {
 			continue
 		}
 		if said.due(err.Error()) {
-			r.log.Warn(x.lapse, "error", err)
+			x.lapse(err)
 		}
 		if sleep(ctx, b.next()) != nil {
 			return

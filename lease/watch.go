@@ -27,8 +27,10 @@ func (r *Registry) Watch(ctx context.Context, publish func(Snapshot)) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { f.publish(ctx, publish) })
 	r.keepUp(ctx, source{
-		sign: "watch leases", lapse: "leases are not watched at present; what was last known stays",
-		prefix: subnetsList, replace: f.replace, apply: f.apply,
+		sign: "watch leases", prefix: subnetsList, replace: f.replace, apply: f.apply,
+		lapse: func(err error) {
+			r.log.Warn("leases are not watched at present; what was last known stays", "error", err)
+		},
 	})
 	wg.Wait()
 	return nil

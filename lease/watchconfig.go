@@ -35,8 +35,10 @@ func (r *Registry) WatchConfig(ctx context.Context, publish func(ConfigNews)) er
 	var wg sync.WaitGroup
 	wg.Go(func() { f.publish(ctx, publish) })
 	r.keepUp(ctx, source{
-		sign: "watch the network config", lapse: "the network config is not watched at present; what was last known stays",
-		prefix: configKey, replace: f.replace, apply: f.apply,
+		sign: "watch the network config", prefix: configKey, replace: f.replace, apply: f.apply,
+		lapse: func(err error) {
+			r.log.Warn("the network config is not watched at present; what was last known stays", "error", err)
+		},
 	})
 	wg.Wait()
 	return nil
