@@ -5,8 +5,6 @@ package flannel
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -77,26 +75,13 @@ func route(t *testing.T, b *bed.Bed, node string, to netip.Addr) {
 // other mode. What vxtap does without is in TestRulesWithoutIPTables of cmd/vxtap.
 func TestF10NFTablesWithoutIPTables(t *testing.T) {
 	flanneld := bed.FlanneldBinary(t)
-	nft, err := exec.LookPath("nft")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	script := filepath.Join(t.TempDir(), "run")
-	text := fmt.Sprintf("#!/bin/sh\nPATH=%s exec %s \"$@\"\n", dir, flanneld)
-	if err := os.Symlink(nft, filepath.Join(dir, "nft")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
-		t.Fatal(err)
-	}
 	b := bed.Up(t, lab.Options{Hosts: 1})
 	bare, err := b.JoinBare(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.Etcdctl("put", bed.Prefix+"/config", `{"Network":"172.30.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan"}}`)
-	f := bed.StartFlanneld(t, script, b.Node(bare.Node), b.EtcdURL(), filepath.Join(dir, "subnet.env"))
+	f := bed.StartFlanneld(t, withPrograms(t, flanneld, "nft"), b.Node(bare.Node), b.EtcdURL(), filepath.Join(t.TempDir(), "subnet.env"))
 	bed.Eventually(t, 10*time.Second, func() error {
 		if status, ended := f.Ended(); !ended || status != 1 || !strings.Contains(f.Log(), "iptables") {
 			return fmt.Errorf("ended %t with status %d: it has been mended", ended, status)

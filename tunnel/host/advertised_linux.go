@@ -4,14 +4,17 @@ package host
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// Advertised reports whether an interface loses its IPv6 when the kernel hears no
-// router advertisements any more: whether none of its global addresses is
-// permanent, or a default route through it was advertised.
+// Advertised reports whether an interface misses router advertisements when the
+// kernel hears none any more: whether a default route through it was advertised,
+// or it has a global address that ends and none that stays, or no default route
+// beside it. Such a route goes at once when the host begins to forward, the
+// address when it ends.
 func Advertised(device string) (bool, error) {
 	link, err := netlink.LinkByName(device)
 	if err != nil {
@@ -21,28 +24,22 @@ func Advertised(device string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("list addresses of %s: %w", device, err)
 	}
-	var passing, permanent bool
+	var ends, stays bool
 	for _, a := range addrs {
-		if a.Scope != unix.RT_SCOPE_UNIVERSE {
-			continue
+		if a.Scope == unix.RT_SCOPE_UNIVERSE {
+			permanent := a.Flags&unix.IFA_F_PERMANENT != 0
+			ends, stays = ends || !permanent, stays || permanent
 		}
-		stays := a.Flags&unix.IFA_F_PERMANENT != 0
-		passing, permanent = passing || !stays, permanent || stays
 	}
-	if passing && !permanent {
+	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V6) })
+	if err != nil {
+		return false, fmt.Errorf("list IPv6 routes: %w", err)
+	}
+	isDefault := func(r netlink.Route) bool { return r.Dst == nil || prefixLen(r.Dst) == 0 }
+	if slices.ContainsFunc(routes, func(r netlink.Route) bool {
+		return isDefault(r) && r.Protocol == unix.RTPROT_RA && r.LinkIndex == link.Attrs().Index
+	}) {
 		return true, nil
 	}
-	routes, err := dump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{LinkIndex: link.Attrs().Index, Protocol: unix.RTPROT_RA},
-			netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL)
-	})
-	if err != nil {
-		return false, fmt.Errorf("list routes of %s: %w", device, err)
-	}
-	for _, r := range routes {
-		if r.Dst == nil || prefixLen(r.Dst) == 0 {
-			return true, nil
-		}
-	}
-	return false, nil
+	return ends && (!stays || !slices.ContainsFunc(routes, isDefault)), nil
 }
