@@ -21,7 +21,7 @@
 //	              leases of two halves, home.go for hosts with another address
 //	keep.go       renewing a lease, and noticing its loss; mend.go puts it back,
 //	              release.go gives it up
-//	watch.go      following everybody's leases, by the loop in keepup.go; taken.go
+//	watch.go      following everybody's leases, by the loop in attend.go; taken.go
 //	              who else has our subnet
 //	watchconfig.go  following the network config; follow.go what of it a running
 //	              host can go by

@@ -159,28 +159,7 @@ func (k *keeper) ended(ctx context.Context, grant GrantID) error {
 
 // guard watches our own key. It returns ErrLost, or nil when ctx ends.
 func (k *keeper) guard(ctx context.Context) error {
-	var said pace
-	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
-	alive := k.r.signs.begin("watch the own lease")
-	defer alive.end()
-	for {
-		alive.within(k.r.o.Resync + turnWithin)
-		err := k.follow(ctx, &b)
-		switch {
-		case errors.Is(err, ErrLost):
-			return err
-		case ctx.Err() != nil:
-			return nil
-		case err == nil:
-			continue
-		}
-		if said.due(err.Error()) {
-			k.r.log.Warn("own lease is not watched at present", "subnet", k.own.Subnet, "error", err)
-		}
-		if sleep(ctx, b.next()) != nil {
-			return nil
-		}
-	}
+	return k.r.attend(ctx, attention{what: "watch the own lease", log: k.r.log.With("subnet", k.own.Subnet), follow: k.follow})
 }
 
 // follow looks at our key and then watches it, until the next full look is due
@@ -190,10 +169,10 @@ func (k *keeper) follow(ctx context.Context, b *backoff) error {
 	if err != nil {
 		return err
 	}
-	timed, cancel := context.WithTimeout(ctx, jitter(k.r.o.Resync, k.r.o.Resync/5))
+	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var lost error
-	err = k.r.watch(timed, k.own.Key, rev+1, b, func(batch Batch) {
+	err = k.r.watchAwhile(inner, k.own.Key, rev+1, b, func(batch Batch) {
 		for _, ev := range batch.Events {
 			if ev.Key != k.own.Key || lost != nil || k.knows(ev.Revision) {
 				continue
@@ -205,9 +184,6 @@ func (k *keeper) follow(ctx context.Context, b *backoff) error {
 	})
 	if lost != nil {
 		return lost
-	}
-	if timed.Err() != nil {
-		return nil
 	}
 	return err
 }

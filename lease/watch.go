@@ -4,7 +4,6 @@ package lease
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -26,14 +25,9 @@ func (r *Registry) Watch(ctx context.Context, publish func(Snapshot)) error {
 	f := &follower{r: r, news: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
 	wg.Go(func() { f.publish(ctx, publish) })
-	r.keepUp(ctx, source{
-		sign: "watch leases", prefix: subnetsList, replace: f.replace, apply: f.apply,
-		lapse: func(err error) {
-			r.log.Warn("leases are not watched at present; what was last known stays", "error", err)
-		},
-	})
+	err := r.attend(ctx, attention{what: "watch leases", log: r.log, follow: f.follow})
 	wg.Wait()
-	return nil
+	return err
 }
 
 // follower is one call of Watch on its way.
@@ -46,7 +40,7 @@ type follower struct {
 	revision int64    // everything up to here is in entries
 	filled   bool     // entries have been read at least once
 
-	rollbacks int // full reads in a row that came from before revision
+	rollbacks rollbacks
 }
 
 // publishGap is the least time between two calls of publish. The first of a
@@ -101,23 +95,30 @@ func (f *follower) changed() {
 	}
 }
 
-// rollbackProof is how many full reads in a row must say that the store has
-// gone back before it is believed. A store that was restored from a backup has;
-// a single answer may be a fault of one member.
-const rollbackProof = 3
-
-var errRolledBack = errors.New("etcd answered with a revision older than one it has told before")
+// follow reads all leases and then watches them, until the next full read is
+// due (nil) or something breaks.
+func (f *follower) follow(ctx context.Context, b *backoff) error {
+	l, err := f.r.store.List(ctx, subnetsList)
+	if err != nil {
+		return err
+	}
+	from, err := f.replace(l)
+	if err != nil {
+		return err
+	}
+	return f.r.watchAwhile(ctx, subnetsList, from+1, b, f.apply)
+}
 
 // replace takes in a full read and returns the revision to watch from.
 func (f *follower) replace(l Listing) (int64, error) {
 	known := f.known()
-	if l.Revision < known {
-		if f.rollbacks++; f.rollbacks < rollbackProof {
-			return 0, errRolledBack
-		}
+	back, err := f.rollbacks.check(l.Revision, known)
+	if err != nil {
+		return 0, err
+	}
+	if back {
 		f.r.log.Warn("etcd has gone back in time: restored from a backup?", "from", known, "to", l.Revision)
 	}
-	f.rollbacks = 0
 	entries := readEntries(l)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -128,7 +129,7 @@ func (f *follower) replace(l Listing) (int64, error) {
 	return l.Revision, nil
 }
 
-// known returns the revision up to which everything is in entries. Only keepUp's
+// known returns the revision up to which everything is in entries. Only run's
 // goroutine changes it.
 func (f *follower) known() int64 {
 	f.mu.Lock()

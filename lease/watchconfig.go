@@ -34,14 +34,9 @@ func (r *Registry) WatchConfig(ctx context.Context, publish func(ConfigNews)) er
 	f := &configFollower{r: r, news: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
 	wg.Go(func() { f.publish(ctx, publish) })
-	r.keepUp(ctx, source{
-		sign: "watch the network config", prefix: configKey, replace: f.replace, apply: f.apply,
-		lapse: func(err error) {
-			r.log.Warn("the network config is not watched at present; what was last known stays", "error", err)
-		},
-	})
+	err := r.attend(ctx, attention{what: "watch the network config", log: r.log, follow: f.follow})
 	wg.Wait()
-	return nil
+	return err
 }
 
 // Adopt notes that this host goes by n from now on, for Memory.
@@ -61,7 +56,7 @@ type configFollower struct {
 	revision int64
 	filled   bool // it has been read at least once
 
-	rollbacks int // reads in a row that came from before revision
+	rollbacks rollbacks
 }
 
 func (f *configFollower) publish(ctx context.Context, publish func(ConfigNews)) {
@@ -98,9 +93,22 @@ func (f *configFollower) current() ConfigNews {
 	return n
 }
 
-// replace takes in a read and returns the revision to watch from. One that is older
-// than what is known has to be proven, as that of the leases.
-func (f *configFollower) replace(l Listing) (int64, error) {
+// follow reads the config and then watches it, until the next read is due (nil)
+// or something breaks.
+func (f *configFollower) follow(ctx context.Context, b *backoff) error {
+	l, err := f.r.store.List(ctx, configKey)
+	if err != nil {
+		return err
+	}
+	if err := f.replace(l); err != nil {
+		return err
+	}
+	return f.r.watchAwhile(ctx, configKey, l.Revision+1, b, f.apply)
+}
+
+// replace takes in a read. One that is older than what is known has to be proven,
+// as that of the leases.
+func (f *configFollower) replace(l Listing) error {
 	var p Pair
 	for _, x := range l.Pairs {
 		if x.Key == configKey {
@@ -109,15 +117,12 @@ func (f *configFollower) replace(l Listing) (int64, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if l.Revision < f.revision {
-		if f.rollbacks++; f.rollbacks < rollbackProof {
-			return 0, errRolledBack
-		}
+	if _, err := f.rollbacks.check(l.Revision, f.revision); err != nil {
+		return err
 	}
-	f.rollbacks = 0
 	f.takeLocked(p)
 	f.revision = l.Revision
-	return l.Revision, nil
+	return nil
 }
 
 // apply takes in what a watch delivered.

@@ -162,7 +162,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 	l.says(dir, "earlier ones stay in use")
 	l.m.kill(0)
-	l.says(dir, "leases are not watched")
+	l.says(dir, "not watched at present")
 	look()
 	l.hear(vxtap, append([]string{"lease", "show"}, l.flags...)...)
 	l.m.start(0)
