@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // Setting is one field of a network config as people read it.
@@ -99,17 +100,27 @@ func (c Config) Changes(after Config) []Change {
 	for _, s := range c.settings() {
 		old[s.Name], gone = s.Value, append(gone, s.Name)
 	}
+	// That a host has IPv6 or not keeps nobody from reaching it by IPv4.
+	effect := effectOf
+	if c.EnableIPv6 != after.EnableIPv6 {
+		effect = func(setting string) string {
+			if strings.HasPrefix(setting, "IPv6") {
+				return effectDual
+			}
+			return effectOf(setting)
+		}
+	}
 	var all []Change
 	seen := make(map[string]bool)
 	for _, s := range after.settings() {
 		seen[s.Name] = true
 		if from := old[s.Name]; from != s.Value {
-			all = append(all, Change{s.Name, from, s.Value, effectOf(s.Name)})
+			all = append(all, Change{s.Name, from, s.Value, effect(s.Name)})
 		}
 	}
 	for _, name := range gone {
 		if !seen[name] {
-			all = append(all, Change{name, old[name], "", effectOf(name)})
+			all = append(all, Change{name, old[name], "", effect(name)})
 		}
 	}
 	return all
@@ -119,16 +130,21 @@ func (c Config) Changes(after Config) []Change {
 type Move struct {
 	Lease
 	Why string // one sentence
+	// KeepsIPv4 reports whether only the IPv6 half is given up.
+	KeepsIPv4 bool
 }
 
 // Moves returns the leases of s that fit c no longer: each host deletes its own
 // when it is next started, a reservation too, and takes another subnet, so that
-// its containers have to be made anew.
+// its containers have to be made anew; or the same IPv4 subnet without the IPv6
+// half, or with another one.
 func (s Snapshot) Moves(c Config) []Move {
 	var all []Move
 	for _, l := range s.Leases {
 		if why := c.misfit(l); why != "" {
-			all = append(all, Move{l, why})
+			kept := l
+			kept.IPv6Subnet = netip.Prefix{}
+			all = append(all, Move{l, why, c.misfit(kept) == ""})
 		}
 	}
 	return all

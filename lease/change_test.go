@@ -51,7 +51,7 @@ func TestChanges(t *testing.T) {
 		})
 	}
 	six := mustConfig(t, `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/48", "Backend": {"Type": "vxlan"}}`)
-	if got := six.Changes(mustConfig(t, before)); len(got) != 5 || got[1] != (Change{"IPv6Network", "fd00::/48", "", effectTogether}) {
+	if got := six.Changes(mustConfig(t, before)); len(got) != 5 || got[1] != (Change{"IPv6Network", "fd00::/48", "", effectDual}) {
 		t.Errorf("got %v, want EnableIPv6 and four settings that are gone", got)
 	}
 }
@@ -83,6 +83,9 @@ func TestMoves(t *testing.T) {
 			got := Snapshot{Leases: []Lease{tt.lease}}.Moves(mustConfig(t, tt.config))
 			if (len(got) == 1) != (tt.want != "") || (len(got) == 1 && !strings.Contains(got[0].Why, tt.want)) {
 				t.Errorf("got %v, want %q", got, tt.want)
+			}
+			if len(got) == 1 && got[0].KeepsIPv4 != tt.lease.IPv6Subnet.IsValid() {
+				t.Errorf("got KeepsIPv4 %v, want it for a lease whose IPv6 half is all that does not fit", got[0].KeepsIPv4)
 			}
 		})
 	}

@@ -96,8 +96,11 @@ func configCheck(c *cli.Context) error {
 	return errors.Join(p.to(c.App.Writer), refusal(args[0], r))
 }
 
-// refusal is the error for a config that is none.
+// refusal is the error for a config that is none, of a file or a key.
 func refusal(name string, r lease.Reading) error {
+	if name == "-" {
+		name = "the config on standard input"
+	}
 	switch n := len(r.Faults); n {
 	case 0:
 		return nil

@@ -67,6 +67,10 @@ func TestConfigCheckReadsStandardInput(t *testing.T) {
 	if err := app.RunContext(t.Context(), []string{"vxtap", "config", "check", "-"}); err != nil || !strings.Contains(out.String(), "10.5.255.0") {
 		t.Errorf("got %v and %q", err, out.String())
 	}
+	app.Reader = strings.NewReader("{}")
+	if err := app.RunContext(t.Context(), []string{"vxtap", "config", "check", "-"}); err == nil || !strings.Contains(err.Error(), "the config on standard input has") {
+		t.Errorf("got %v, want it to name standard input", err)
+	}
 }
 
 func TestConfigCheckRefusesAFileThatIsNone(t *testing.T) {
@@ -128,6 +132,19 @@ func TestConfigPut(t *testing.T) {
 	}
 	n.put("config", `{"Network": 1}`)
 	n.run("config put "+first, exitOK, "The config in etcd now is one that no host starts with", "is written")
+}
+
+// A host keeps its IPv4 subnet when IPv6 goes, and so do its containers.
+func TestConfigPutWithoutIPv6(t *testing.T) {
+	n := newTestNetwork(t, `{"Network": "10.5.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00:5::/48", "Backend": {"Type": "vxlan"}}`)
+	n.put("subnets/10.5.7.0-24&fd00:5:0:7::-64", `{"PublicIP":"192.168.0.7","PublicIPv6":"fd77::7","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:07"},"BackendV6Data":{"VNI":1,"VtepMAC":"02:00:00:00:00:08"}}`)
+	got := n.run("config put -dry-run "+writeConfig(t, netConfig), exitOK,
+		"1 of 1 host must give up the IPv6 subnet when restarted; the IPv4 one stays:", "10.5.7.0/24,fd00:5:0:7::/64 (reserved)  192.168.0.7  it has an IPv6 half")
+	for _, wrong := range []string{"must take another subnet", "do not reach each other", "All keep"} {
+		if strings.Contains(got, wrong) {
+			t.Errorf("got\n%s\nwant it not to say %q", got, wrong)
+		}
+	}
 }
 
 // Between reading and writing somebody may be faster, and between the

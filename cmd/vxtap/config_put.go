@@ -91,23 +91,40 @@ func (p *printer) consequences(before lease.StoredConfig, after lease.Reading, l
 		p.linef("note: %s", note)
 	}
 	p.changes(before, after.Config)
-	if moves := leases.Moves(after.Config); len(moves) > 0 {
-		t := newTable()
-		t.AppendHeader(table.Row{"LEASE", "HOST", "CANNOT BE KEPT"})
-		for _, m := range moves {
-			name := subnetName(m.Lease)
-			if m.Reserved() {
-				name += " (reserved)"
-			}
-			t.AppendRow(table.Row{name, addrText(m.Attrs.PublicIP), printable(m.Why)})
+	var moved, halved []lease.Move
+	for _, m := range leases.Moves(after.Config) {
+		if m.KeepsIPv4 {
+			halved = append(halved, m)
+		} else {
+			moved = append(moved, m)
 		}
-		p.linef("%d of %s must take another subnet when restarted, and their containers have to be made anew:\n%s", len(moves), hosts(len(leases.Leases)), t.Render())
-	} else if len(leases.Leases) > 0 {
-		p.linef("All keep their subnets: %s.", hosts(len(leases.Leases)))
+	}
+	all := hosts(len(leases.Leases))
+	if len(moved) > 0 {
+		p.linef("%d of %s must take another subnet when restarted, and their containers have to be made anew:\n%s", len(moved), all, movesTable(moved))
+	}
+	if len(halved) > 0 {
+		p.linef("%d of %s must give up the IPv6 subnet when restarted; the IPv4 one stays:\n%s", len(halved), all, movesTable(halved))
+	}
+	if len(moved)+len(halved) == 0 && len(leases.Leases) > 0 {
+		p.linef("All keep their subnets: %s.", all)
 	}
 	if room := after.Config.Room(); room < len(leases.Leases) {
 		p.linef("There is room for %s only, and %d have a lease: the others will find none.", hosts(room), len(leases.Leases))
 	}
+}
+
+func movesTable(moves []lease.Move) string {
+	t := newTable()
+	t.AppendHeader(table.Row{"LEASE", "HOST", "CANNOT BE KEPT"})
+	for _, m := range moves {
+		name := subnetName(m.Lease)
+		if m.Reserved() {
+			name += " (reserved)"
+		}
+		t.AppendRow(table.Row{name, addrText(m.Attrs.PublicIP), printable(m.Why)})
+	}
+	return t.Render()
 }
 
 func (p *printer) changes(before lease.StoredConfig, after lease.Config) {

@@ -248,7 +248,7 @@ func showTraffic(b *strings.Builder, out, in DirectionStatus, socketOverflows, t
 
 func showRejected(b *strings.Builder, s Status) {
 	if s.OtherBackend > 0 {
-		fmt.Fprintf(b, "\nHosts with another backend, not reachable from here: %d.\n", s.OtherBackend)
+		fmt.Fprintf(b, "\nLeases of hosts with another backend, or without one, as a reservation before it is taken: %d.\n", s.OtherBackend)
 	}
 	if len(s.Rejected) == 0 {
 		return

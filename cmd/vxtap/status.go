@@ -60,7 +60,7 @@ type Status struct {
 
 	Peers        []PeerStatus  `json:"peers"`         // in the order of their subnets
 	Rejected     []RejectedKey `json:"rejected"`      // leases that were left out
-	OtherBackend int           `json:"other_backend"` // leases of hosts that run another backend of flannel's; no fault
+	OtherBackend int           `json:"other_backend"` // leases of hosts that run another backend of flannel's, and reservations not taken yet; no fault
 }
 
 // OffloadsStatus says which offloads are in use right now.

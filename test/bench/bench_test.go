@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vxtap/test/document"
 )
 
 func TestMedian(t *testing.T) {
@@ -50,7 +52,7 @@ func TestFigure(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	marked, foreign := filepath.Join(t.TempDir(), "marked.md"), filepath.Join(t.TempDir(), "foreign.md")
-	for name, text := range map[string]string{marked: "a\n" + beginMark + endMark, foreign: "a\n"} {
+	for name, text := range map[string]string{marked: "a\n" + document.Begin("bench") + document.End("bench"), foreign: "a\n"} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -269,7 +271,7 @@ func TestRoughly(t *testing.T) {
 func TestMarkdownStandsBetweenItsMarks(t *testing.T) {
 	r := found()
 	r.settings.markdown = filepath.Join(t.TempDir(), "doc.md")
-	if err := os.WriteFile(r.settings.markdown, []byte("before\n"+beginMark+"old\n"+endMark+"after\n"), 0o600); err != nil {
+	if err := os.WriteFile(r.settings.markdown, []byte("before\n"+document.Begin("bench")+"old\n"+document.End("bench")+"after\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -279,7 +281,7 @@ func TestMarkdownStandsBetweenItsMarks(t *testing.T) {
 	}
 	b, err := os.ReadFile(r.settings.markdown)
 	text := string(b)
-	if err != nil || strings.Contains(text, "old") || !strings.HasPrefix(text, "before\n"+beginMark) || !strings.HasSuffix(text, endMark+"after\n") {
+	if err != nil || strings.Contains(text, "old") || !strings.HasPrefix(text, "before\n"+document.Begin("bench")) || !strings.HasSuffix(text, document.End("bench")+"after\n") {
 		t.Errorf("got %v and\n%s", err, text)
 	}
 	for _, want := range []string{
@@ -295,7 +297,7 @@ func TestMarkdownStandsBetweenItsMarks(t *testing.T) {
 
 func TestInsertLeavesForeignFilesAlone(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "doc.md")
-	for _, text := range []string{"", "text\n", beginMark, endMark + beginMark} {
+	for _, text := range []string{"", "text\n", document.Begin("bench"), document.End("bench") + document.Begin("bench")} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -3,19 +3,14 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"strings"
-)
 
-// What the figures stand between in a document of which the rest is not ours.
-const (
-	beginMark = "<!-- make bench: begin -->\n"
-	endMark   = "<!-- make bench: end -->\n"
+	"vxtap/test/document"
 )
 
 // writeMarkdown writes both tables and what to know about them.
@@ -73,30 +68,12 @@ func (r results) command() string {
 	return strings.Join(args, " ")
 }
 
-// insert puts text between the marks of the file name, or makes a file of it
+// insert puts text between its marks in the file name, or makes a file of it
 // where there is none.
 func insert(name string, text []byte) error {
-	before, after, err := around(name)
+	err := document.Insert(name, "bench", text)
 	if errors.Is(err, fs.ErrNotExist) {
 		return os.WriteFile(name, text, 0o644)
 	}
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(name, bytes.Join([][]byte{before, []byte(beginMark), text, []byte(endMark), after}, nil), 0o644)
-}
-
-// around returns what stands before and after the marks of the file name. A
-// file without marks is an error: it is somebody else's.
-func around(name string) (before, after []byte, err error) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	before, rest, begun := bytes.Cut(text, []byte(beginMark))
-	_, after, ended := bytes.Cut(rest, []byte(endMark))
-	if !begun || !ended {
-		return nil, nil, fmt.Errorf("%s has no lines %q and %q for the figures to stand between", name, strings.TrimSpace(beginMark), strings.TrimSpace(endMark))
-	}
-	return before, after, nil
+	return err
 }

@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"vxtap/test/document"
 )
 
 // settings are the flags.
@@ -73,7 +75,7 @@ func parse(args []string, help io.Writer) (settings, error) {
 		errs[3] = s.checkChoice()
 	}
 	// Found out now rather than after the run.
-	if _, _, err := around(s.markdown); s.markdown != "" && !errors.Is(err, fs.ErrNotExist) {
+	if err := document.Check(s.markdown, "bench"); s.markdown != "" && !errors.Is(err, fs.ErrNotExist) {
 		errs[4] = err
 	}
 	return s, errors.Join(errs[:]...)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vxtap/test/document"
 )
 
 func TestTheSameSeedMakesTheSameFaults(t *testing.T) {
@@ -84,7 +86,7 @@ func TestParse(t *testing.T) {
 
 func TestFiguresStandBetweenTheirMarks(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "doc.md")
-	if err := os.WriteFile(name, []byte("before\n"+beginMark+"FORMER\n"+endMark+"after\n"), 0o600); err != nil {
+	if err := os.WriteFile(name, []byte("before\n"+document.Begin("chaos")+"FORMER\n"+document.End("chaos")+"after\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	f := figures{
@@ -96,7 +98,7 @@ func TestFiguresStandBetweenTheirMarks(t *testing.T) {
 	}
 	b, err := os.ReadFile(name)
 	text := string(b)
-	if err != nil || !strings.HasPrefix(text, "before\n"+beginMark) || !strings.HasSuffix(text, endMark+"after\n") || strings.Contains(text, "FORMER") {
+	if err != nil || !strings.HasPrefix(text, "before\n"+document.Begin("chaos")) || !strings.HasSuffix(text, document.End("chaos")+"after\n") || strings.Contains(text, "FORMER") {
 		t.Errorf("got %v and\n%s", err, text)
 	}
 	for _, want := range []string{"| fault: daemon paused | 3 |", "| checks of c: every live lease is routable everywhere | 9 |", "| violations | 0 |",

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"vxtap/test/document"
 )
 
 // settings are the flags.
@@ -49,7 +51,7 @@ func parse(args []string, help io.Writer) (settings, error) {
 		return s, errors.New("figures that are kept need a seed that was given: -seed N")
 	}
 	if s.markdown != "" {
-		if _, _, err := around(s.markdown); err != nil {
+		if err := document.Check(s.markdown, "chaos"); err != nil {
 			return s, err
 		}
 	}

@@ -23,6 +23,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"vxtap/test/document"
 )
 
 // settings are the flags.
@@ -56,7 +58,7 @@ func parse(args []string, help io.Writer) (settings, error) {
 		return s, fmt.Errorf("it takes flags only, at most %d leases, and at least one start and one change", maxLeases)
 	}
 	if s.markdown != "" {
-		if _, _, err := around(s.markdown); err != nil {
+		if err := document.Check(s.markdown, "scale"); err != nil {
 			return s, err
 		}
 	}

@@ -7,10 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"vxtap/test/document"
 )
 
 // What is to be reached.
@@ -107,12 +108,6 @@ func (f figures) write(w io.Writer) {
 	}
 }
 
-// What the figures stand between in a document of which the rest is not ours.
-const (
-	beginMark = "<!-- make scale: begin -->\n"
-	endMark   = "<!-- make scale: end -->\n"
-)
-
 // markdown writes the figures as a table, with the command that makes them.
 func (f figures) markdown(w io.Writer) {
 	fmt.Fprint(w, "| what | measured | at most |\n|---|---|---|\n")
@@ -122,27 +117,9 @@ func (f figures) markdown(w io.Writer) {
 	fmt.Fprintf(w, "\nMade by `go run ./test/scale %s`.\n", strings.Join(f.settings.args, " "))
 }
 
-// insert puts the figures between the marks of the file name.
+// insert puts the figures between their marks in the file name.
 func (f figures) insert(name string) error {
-	before, after, err := around(name)
-	if err != nil {
-		return err
-	}
 	var text bytes.Buffer
 	f.markdown(&text)
-	return os.WriteFile(name, bytes.Join([][]byte{before, []byte(beginMark), text.Bytes(), []byte(endMark), after}, nil), 0o644)
-}
-
-// around returns what stands before and after the marks of the file name.
-func around(name string) (before, after []byte, err error) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	before, rest, begun := bytes.Cut(text, []byte(beginMark))
-	_, after, ended := bytes.Cut(rest, []byte(endMark))
-	if !begun || !ended {
-		return nil, nil, fmt.Errorf("%s has no lines %q and %q for the figures to stand between", name, strings.TrimSpace(beginMark), strings.TrimSpace(endMark))
-	}
-	return before, after, nil
+	return document.Insert(name, "scale", text.Bytes())
 }

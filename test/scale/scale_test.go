@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vxtap/test/document"
 )
 
 // good are figures that reach everything.
@@ -76,7 +78,7 @@ func TestParse(t *testing.T) {
 
 func TestFiguresStandBetweenTheirMarks(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "doc.md")
-	if err := os.WriteFile(name, []byte("before\n"+beginMark+"FORMER\n"+endMark+"after\n"), 0o600); err != nil {
+	if err := os.WriteFile(name, []byte("before\n"+document.Begin("scale")+"FORMER\n"+document.End("scale")+"after\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	f := good()
@@ -86,7 +88,7 @@ func TestFiguresStandBetweenTheirMarks(t *testing.T) {
 	}
 	b, err := os.ReadFile(name)
 	text := string(b)
-	if err != nil || !strings.HasPrefix(text, "before\n"+beginMark) || !strings.HasSuffix(text, endMark+"after\n") || strings.Contains(text, "FORMER") {
+	if err != nil || !strings.HasPrefix(text, "before\n"+document.Begin("scale")) || !strings.HasSuffix(text, document.End("scale")+"after\n") || strings.Contains(text, "FORMER") {
 		t.Errorf("got %v and\n%s", err, text)
 	}
 	for _, want := range []string{"| 200 daemons started at once: until the last is ready | 15.00 s | 15 s |", "Made by `go run ./test/scale -md doc.md`."} {
