@@ -203,12 +203,17 @@ func (a *acquisition) reuse(ctx context.Context, e *entry, entries []*entry) (Le
 	}
 	a.attached(l)
 	l.IPv6Fault = ""
-	if e.Attrs.PublicIP.IsValid() && e.Attrs.PublicIP != l.Attrs.PublicIP {
-		a.r.log.Info("lease moved to another address", "subnet", l.Subnet, "key", a.r.path(l.Key), "publicip", l.Attrs.PublicIP, "before", e.Attrs.PublicIP)
+	if another(e.Attrs.PublicIP, l.Attrs.PublicIP) || another(e.Attrs.PublicIPv6, l.Attrs.PublicIPv6) {
+		a.r.log.Info("lease moved to another address", "subnet", l.Subnet, "key", a.r.path(l.Key), "publicip", l.Attrs.Addresses(), "before", e.Attrs.Addresses())
 		return l, nil
 	}
 	a.r.log.Info("lease taken up again", "subnet", l.Subnet, "key", a.r.path(l.Key), "reserved", l.Reserved())
 	return l, nil
+}
+
+// another reports whether there was an address before, and there is another now.
+func another(before, now netip.Addr) bool {
+	return before.IsValid() && now.IsValid() && before != now
 }
 
 // refresh starts the time to live of l afresh: with the grant that it has, or

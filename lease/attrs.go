@@ -23,6 +23,15 @@ type Attrs struct {
 	IPv6MAC     ether.MAC // of its second device; zero where there is none
 }
 
+// Addresses names the VTEP of each half that there is, for people: with a comma
+// between them, and IPv4 first.
+func (a Attrs) Addresses() string {
+	if !a.PublicIPv6.IsValid() {
+		return a.PublicIP.String()
+	}
+	return a.PublicIP.String() + "," + a.PublicIPv6.String()
+}
+
 // wireAttrs is the JSON of a lease value, and wireVTEP that of its backend
 // data: LeaseAttrs in flannel's pkg/lease/lease.go and vxlanLeaseAttrs in
 // pkg/backend/vxlan/vxlan_network.go. Order and spelling are what other

@@ -2,6 +2,11 @@
 
 package lease
 
+import (
+	"slices"
+	"strings"
+)
+
 // Follow returns the config that a running host goes by, which goes by c and
 // holds own, after the store has after: c, with all of after that can change
 // under traffic. The rest is what Waits returns.
@@ -34,9 +39,12 @@ func (c Config) Fixed(after Config) []Change {
 
 // Waits returns what of after a host that runs under c and holds own takes up
 // only when it is started again: what is Fixed, and how the network is cut, where
-// own would have to be given up for that.
+// own would have to be given up for that. Where EnableIPv6 is among it, it stands
+// for the settings of IPv6, which come or go with it.
 func (c Config) Waits(after Config, own Lease) []Change {
-	waits := c.Fixed(after)
+	waits := slices.DeleteFunc(c.Fixed(after), func(x Change) bool {
+		return c.EnableIPv6 != after.EnableIPv6 && strings.HasPrefix(x.Name, "IPv6")
+	})
 	if c.misfit(own) != "" || after.misfit(own) == "" {
 		return waits
 	}

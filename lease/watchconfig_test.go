@@ -192,7 +192,7 @@ func TestWhatAHostFollows(t *testing.T) {
 		{"another network", `{"Network": "10.6.0.0/16", "Backend": {"Type": "vxlan", "MTU": 1400}}`,
 			"Backend.MTU", "Network SubnetMin SubnetMax"},
 		{"IPv6", `{"Network": "10.5.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00::/48", "Backend": {"Type": "vxlan"}}`,
-			"", "EnableIPv6 IPv6Network"},
+			"", "EnableIPv6"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			from, to := parseConfig(t, before), parseConfig(t, tt.after)
@@ -205,6 +205,40 @@ func TestWhatAHostFollows(t *testing.T) {
 			}
 			if got := next.Waits(to, own); names(got) != names(from.Waits(to, own)) {
 				t.Errorf("following changed what waits: %v", got)
+			}
+		})
+	}
+}
+
+// One change of one setting is one thing to say: that the settings of IPv6 come and
+// go with it is part of it.
+func TestIPv6ThatWaitsIsSaidOnce(t *testing.T) {
+	const (
+		four    = `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}`
+		dual    = `{"Network": "10.5.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00::/48", "Backend": {"Type": "vxlan"}}`
+		dualVNI = `{"Network": "10.5.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00::/48", "Backend": {"Type": "vxlan", "VNI": 7}}`
+		other   = `{"Network": "10.5.0.0/16", "EnableIPv6": true, "IPv6Network": "fd01::/48", "Backend": {"Type": "vxlan"}}`
+	)
+	one := lease.Lease{Subnet: netip.MustParsePrefix("10.5.7.0/24")}
+	both := lease.Lease{Subnet: one.Subnet, IPv6Subnet: netip.MustParsePrefix("fd00:0:0:7::/64")}
+	for _, tt := range []struct {
+		name, before, after string
+		own                 lease.Lease
+		want                string
+	}{
+		{"on", four, dual, one, "EnableIPv6"},
+		{"off", dual, four, both, "EnableIPv6"},
+		{"off, on a host without IPv6", dual, four, one, "EnableIPv6"},
+		{"on, and something else", four, dualVNI, one, "EnableIPv6 Backend.VNI"},
+		{"another network, which no setting stands for", dual, other, both, "IPv6Network IPv6SubnetMin IPv6SubnetMax"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			from, to := parseConfig(t, tt.before), parseConfig(t, tt.after)
+			if got := names(from.Waits(to, tt.own)); got != tt.want {
+				t.Errorf("waits for %q, want %q", got, tt.want)
+			}
+			if len(from.Fixed(to)) == 0 {
+				t.Error("nothing is fixed, so that a host would go on with it")
 			}
 		})
 	}

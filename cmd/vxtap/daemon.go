@@ -49,6 +49,8 @@ type daemon struct {
 	// remembers removes it.
 	formerPath string
 
+	refused6 atomic.Pointer[refused6] // an IPv6 address that cannot be used; nil: none
+
 	certificateEnds func() time.Time // of the client certificate for etcd, zero for none; may be nil
 
 	phase atomic.Value // phase
@@ -211,6 +213,9 @@ func (d *daemon) runSegment(ctx context.Context, at place) error {
 	s, err := openSegment(ctx, d, at)
 	if err != nil && at.known != nil {
 		return d.forget(ctx, err)
+	}
+	if err != nil && at.gains && ctx.Err() == nil {
+		return d.withoutGain(at, err)
 	}
 	if err != nil {
 		return err

@@ -60,6 +60,7 @@ type mover struct {
 
 	follow6 func(at home, addr netip.Addr) error
 	six     move6
+	gained  gain6
 
 	since time.Time   // that it is not where it was; zero: it is
 	next  host.Uplink // where it seems to be; zero: nowhere
@@ -77,6 +78,9 @@ func isUp(name string) bool {
 func (m *mover) look(now time.Time) time.Duration {
 	up, err := m.find(m.d.settings.uplink)
 	next := m.look6(m.d.at(), up.Addr6, now)
+	if m.ipv6 == nil && err == nil {
+		next = min(next, m.lookForIPv6(m.d.at(), up, now))
+	}
 	return min(next, m.look4(up, err, now))
 }
 

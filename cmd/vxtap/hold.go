@@ -19,6 +19,7 @@ type place struct {
 	config lease.Config
 	made   lease.Lease   // that was created for it; the zero Lease: none
 	known  *lease.Memory // to go by until etcd answers; nil: etcd is asked first
+	gains  bool          // an IPv6 side, with which the host can go on without
 }
 
 // movedError says that this host's place in the network is another one now: a
@@ -64,6 +65,11 @@ func (s *segment) hold(ctx context.Context) error {
 		return err
 	}
 	for {
+		if addr := s.gains.Swap(nil); addr != nil {
+			if err := s.gainIPv6(ctx, *addr); err != nil || ctx.Err() != nil {
+				return err
+			}
+		}
 		own := *s.own.Load()
 		if !s.isHere(own) {
 			if err := s.regain(ctx, s.moveLease); err != nil || ctx.Err() != nil {
@@ -189,7 +195,7 @@ func (s *segment) takeUp(ctx context.Context, config lease.Config) error {
 		s.republish()
 	}
 	poke(s.fresh)
-	s.log.Info("lease acquired again", "subnet", own.Subnet, "publicip", own.Attrs.PublicIP)
+	s.log.Info("lease acquired again", "subnet", subnetName(own), "publicip", own.Attrs.Addresses())
 	return nil
 }
 

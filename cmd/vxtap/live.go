@@ -20,10 +20,13 @@ type live struct {
 	away   atomic.Pointer[string]       // why the tunnel has no address at present
 	away6  atomic.Pointer[string]       // the same of IPv6
 
+	gains atomic.Pointer[netip.Addr] // an IPv6 address for hold to take up; nil: there is none
+
 	hearing   sync.Mutex        // held while the config is being heard
 	postponed *lease.ConfigNews // that hearConfig has left to confirm; guarded by hearing
 
 	setting    sync.Mutex      // held while the host is being set up
+	tight      string          // what warnOfMTU has said; guarded by setting once the segment runs
 	staleFile  bool            // the subnet file has another MTU than the device; guarded by setting
 	publishing sync.Mutex      // held while the switch is being told of its peers
 	leases     *lease.Snapshot // that it was told of last; guarded by publishing
@@ -76,15 +79,6 @@ func (s *side) wantedMTU() int {
 	return outerMTU(s.current().Backend, s.d.at().uplink.MTU) - s.overhead()
 }
 
-// warnOfMTU says where the config asks for more than the interface carries.
-func (s *segment) warnOfMTU() {
-	configured, up := s.current().Backend.MTU, s.d.at().uplink
-	if configured > up.MTU {
-		s.log.Warn("configured MTU is more than the interface carries: large packets will be lost",
-			"interface", up.Name, "mtu", up.MTU, "configured", configured)
-	}
-}
-
 // resize sets the MTU that there is to be by now, without interrupting traffic:
 // the switch takes larger frames before the kernel makes them, and smaller ones
 // only after it does. Containers learn of it by the subnet file, when they are
@@ -96,9 +90,7 @@ func (s *segment) resize() {
 	for _, one := range s.sides {
 		changed = one.resize() || changed
 	}
-	if changed {
-		s.warnOfMTU()
-	}
+	s.warnOfMTU()
 	if !changed && !s.staleFile {
 		return
 	}
@@ -156,6 +148,15 @@ func (s *segment) notices() []string {
 		if why := away.Load(); why != nil {
 			all = append(all, *why)
 		}
+	}
+	if why := s.linkLocal(); why != "" && s.away6.Load() == nil {
+		all = append(all, why)
+	}
+	if s.noIPv6 != "" && s.d.said6() != "" {
+		all = append(all, s.noIPv6)
+	}
+	if why := s.tightLink(); why != "" {
+		all = append(all, why)
 	}
 	if n := s.notice.Load(); n != nil {
 		all = append(all, n.warnings()...)

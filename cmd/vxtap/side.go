@@ -94,6 +94,9 @@ func (s *segment) addIPv6() {
 		return
 	}
 	s.ipv6 = s.addSide(ipv6, deviceName6(s.config.Backend.VNI))
+	if why := s.linkLocal(); why != "" {
+		s.log.Warn("this host may be reached by no peer over IPv6", "reason", why)
+	}
 }
 
 // owesIPv6 reports whether s has no IPv6 side for want of somebody to ask alone.
@@ -111,9 +114,11 @@ const minMTU6 = 1280 + vxlan.OverheadIPv6
 func (d *daemon) withoutIPv6(b lease.Backend) string {
 	const until = "and start vxtap again; until then it has IPv4 alone"
 	at := d.at()
-	switch up := at.uplink; {
+	switch up, refused := at.uplink, d.said6(); {
+	case !up.Addr6.IsValid() && refused != "":
+		return fmt.Sprintf("the network is dual-stack, and %s: mend that %s", refused, until)
 	case !at.vtep6.IsValid() || !up.Addr6.IsValid():
-		return fmt.Sprintf("the network is dual-stack, and the interface %s has no IPv6 address: give it one, or choose another with -iface, %s", up.Name, until)
+		return fmt.Sprintf("the network is dual-stack, and the interface %s has no IPv6 address: give it one, which is taken as soon as it is there, or choose another with -iface %s", up.Name, until)
 	case outerMTU(b, up.MTU) < minMTU6:
 		return fmt.Sprintf("the network is dual-stack, and the MTU %d of the interface %s leaves less than the 1280 bytes that IPv6 needs: give it %d or more, %s",
 			outerMTU(b, up.MTU), up.Name, minMTU6, until)

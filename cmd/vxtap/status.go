@@ -290,6 +290,7 @@ func (s *side) txPathStatus(frames uint64) TXPathStatus {
 	}
 	state := s.whole.State()
 	p.Device, p.Reason, p.OpenPeers, p.CutPeers = s.whole.Name, state.Reason, state.Wanted, state.Cut
+	p.Reason = s.whyCut(p.Reason, state.Open, state.Cut)
 	if state.Open {
 		p.InUse = txUplink
 	}

@@ -244,6 +244,10 @@ func (b *bothFamilies) addressFollowed(t *testing.T) {
 	if s := b.Status(1); s.IPv6.VTEP != next || s.IPv6.Address != next || s.IPv6.Subnet != h.IPv6Subnet {
 		t.Errorf("got %+v, want %s in the lease and bound, and the subnet of before", s.IPv6, next)
 	}
+	said := fmt.Sprintf(`msg="lease acquired again" device=flannel.1 subnet=%s,%s publicip=%s,%s`, h.Subnet, h.IPv6Subnet, h.VTEP, next)
+	if log, err := os.ReadFile(h.Log); err != nil || !strings.Contains(string(log), said) {
+		t.Errorf("the log does not have %q, %v", said, err)
+	}
 }
 
 // dashed is a subnet as it stands in a key.

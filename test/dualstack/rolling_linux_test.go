@@ -111,7 +111,7 @@ func TestHostWithoutIPv6(t *testing.T) {
 	bed.Run(t, h1, "ip", "-6", "addr", "flush", "dev", "eth0")
 	restart(t, b, 1)
 	s := b.Status(1)
-	const want = "the interface eth0 has no IPv6 address: give it one, or choose another with -iface, and start vxtap again"
+	const want = "the interface eth0 has no IPv6 address: give it one, which is taken as soon as it is there, or choose another with -iface and start vxtap again"
 	if s.State != "ready" || s.IPv6 == nil || !strings.Contains(s.IPv6.Reason, want) || s.IPv6.Device != "" {
 		t.Fatalf("got %s and IPv6 %+v, want it ready and %q", s.State, s.IPv6, want)
 	}

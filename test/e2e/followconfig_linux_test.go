@@ -35,6 +35,24 @@ func hasMTU(t *testing.T, b *bed.Bed, n, mtu int) error {
 	return nil
 }
 
+// An MTU that the link does not carry is in status for as long as that is so.
+func TestMTUThatTheLinkDoesNotCarry(t *testing.T) {
+	const warning = "Backend.MTU is 9000, and the interface eth0 carries 1500"
+	b := bed.Up(t, lab.Options{Hosts: 1})
+	for _, tt := range []struct {
+		config string
+		warns  bool
+	}{{`,"MTU":9000`, true}, {`,"MTU":1400`, false}} {
+		putConfig(b, "", tt.config)
+		bed.Eventually(t, 3*time.Second, func() error {
+			if all := b.Status(1).Warnings; strings.Contains(strings.Join(all, "\n"), warning) != tt.warns {
+				return fmt.Errorf("got the warnings %q with %s", all, tt.config)
+			}
+			return nil
+		})
+	}
+}
+
 // What of the network config can change under traffic does: no datagram between
 // containers is lost. What cannot is said, and so is what is no config.
 func TestConfigIsFollowed(t *testing.T) {
