@@ -172,7 +172,7 @@ func (n *network) alive(ctx context.Context, c *cli.Context, env []string, h lea
 		if pid := n.daemonWith(ctx, runDirOf(c, env), h.Key); pid != 0 {
 			return fmt.Sprintf("the vxtap that runs here, pid %d, holds it, and would ask for it again: stop that first, or give -force", pid)
 		}
-		if p, ok := host.ProcessNamed("flanneld"); ok {
+		if p, ok := host.Flanneld(); ok {
 			return fmt.Sprintf("%s runs here, and ends when its lease goes: stop it first, or give -force", p)
 		}
 		return ""
