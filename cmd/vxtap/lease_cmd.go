@@ -87,7 +87,7 @@ func leaseCommand(env []string) *cli.Command {
 }
 
 func leaseRelease(c *cli.Context, env []string) error {
-	args, err := operands(c, "SUBNET|own")
+	args, err := operands(c, "SUBNET or own")
 	if err != nil {
 		return err
 	}

@@ -166,6 +166,7 @@ func TestOperatorUsageErrors(t *testing.T) {
 		{"unknown command", "config delete", `unknown command "config delete": there are check, get, put`},
 		{"unknown command, nearly right", "lease shwo", `unknown command "shwo": did you mean lease show?`},
 		{"no file", "config check", "FILE is missing: write vxtap config check FILE"},
+		{"no lease to release", "lease release", "SUBNET or own is missing: write vxtap lease release SUBNET or own"},
 		{"two files", "config put a b", `unexpected argument "b": write vxtap config put FILE`},
 		{"an argument too many", "lease show all", `unexpected argument "all": vxtap lease show takes flags only`},
 		{"unknown flag", "config get -output=json", "unknown flag -output: vxtap -help lists the flags"},
