@@ -85,6 +85,8 @@ type Store struct {
 	late    atomic.Bool  // a call has got no answer since refresh looked last
 	vain    atomic.Int32 // calls in a row that have got no answer in time
 	probed  diagnosis
+
+	certificate inUse
 }
 
 var _ lease.Store = (*Store)(nil)
@@ -195,6 +197,7 @@ func (s *Store) connect(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	s.client = c
+	s.certificate.ends.Store(&c.ends)
 	return c, nil
 }
 
@@ -212,7 +215,7 @@ func (s *Store) newSession(ctx context.Context) (*session, error) {
 	config.Context = life
 	made := &session{end: cancel, made: time.Now(), replaced: make(chan struct{})}
 	if s.files != nil {
-		_, made.generation = s.files.current()
+		made.generation, made.ends = s.files.set()
 	}
 	c, err := clientv3.New(config)
 	if !stop() && err == nil { // the caller gave up in that very moment
