@@ -26,15 +26,17 @@ import (
 // is no loss: the lease is ours until the store says otherwise. If the key is
 // put anew without a time to live, it has become a reservation and needs no
 // renewal; if it is put by somebody with our own PublicIP and another MAC, two
-// daemons run on one host, which Status tells; writing over each other would
-// only make it worse.
+// daemons run on one host, or another host was given our address by mistake,
+// which Status tells. Writing over each other would only make it worse: our value
+// is put back when the other has stood for a while (see restore), and not for ever.
 func (r *Registry) Keep(ctx context.Context, l Lease) error {
-	k := &keeper{r: r, own: l, grant: l.Grant, regrant: make(chan struct{}, 1), broken: make(chan struct{}, 1)}
+	k := &keeper{r: r, own: l, grant: l.Grant, regrant: make(chan struct{}, 1), broken: make(chan struct{}, 1), strange: make(chan struct{}, 1)}
 	r.setExpires(l.Expires)
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return k.renew(inner) })
 	g.Go(func() error { return k.guard(inner) })
 	g.Go(func() error { return k.mend(inner) })
+	g.Go(func() error { return k.restore(inner) })
 	if err := g.Wait(); errors.Is(err, ErrLost) {
 		r.setExpires(time.Time{})
 		return fmt.Errorf("keep lease of %v: %w", l.Subnet, err)
@@ -53,6 +55,8 @@ type keeper struct {
 	regrant chan struct{} // tells renew that grant has changed
 	junk    *junk         // what stands under our key and is nobody's claim; nil if none does
 	broken  chan struct{} // tells mend that junk is set
+	foreign *foreign      // what stands there and is somebody's, under our PublicIP; nil if nothing does
+	strange chan struct{} // tells restore that foreign is set
 
 	// Anybody may put our key, and must not make a line each time. Status
 	// always has the latest.
@@ -239,6 +243,7 @@ func (k *keeper) take(ev Event, revision int64) (conflict string, anew bool, err
 		return "", false, fmt.Errorf("%w: somebody wrote PublicIP %v to the key %s", ErrLost, a.PublicIP, k.r.path(ev.Key))
 	}
 	if k.junk = k.junkOf(ev, a, ipv6, err); k.junk != nil {
+		k.noteForeign(false, 0) // mend has it
 		// The grant stays the one that our value had, and will have again.
 		k.r.setConflict(fmt.Sprintf("the value under %s is broken, so that peers leave this host out, and will be put back: %s", k.r.path(ev.Key), k.junk.reason))
 		select {
@@ -248,6 +253,7 @@ func (k *keeper) take(ev Event, revision int64) (conflict string, anew bool, err
 		return "", false, nil
 	}
 	conflict = k.r.conflictOf(k.own, a)
+	k.noteForeign(conflict != "", ev.Revision)
 	if !k.r.setConflict(conflict) || !k.saidConflict.due(conflict) {
 		conflict = ""
 	}
@@ -278,7 +284,7 @@ func (r *Registry) conflictOf(own Lease, a Attrs) string {
 	default:
 		return ""
 	}
-	return fmt.Sprintf("somebody with our PublicIP %v publishes %s %v under %s, ours is %v: stop the other daemon on this host, then restart this one",
+	return fmt.Sprintf("somebody with our PublicIP %v publishes %s %v under %s, ours is %v: stop the other daemon, on this host or one with our -public-ip by mistake; ours is put back when it writes no more",
 		a.PublicIP, what, theirs, r.path(own.Key), ours)
 }
 

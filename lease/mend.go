@@ -151,6 +151,11 @@ func (k *keeper) livingGrant(ctx context.Context) (GrantID, error) {
 	if !errors.Is(err, ErrNoGrant) {
 		return grant, err
 	}
+	return k.freshGrant(ctx)
+}
+
+// freshGrant makes a grant for our value, and has renew keep it alive.
+func (k *keeper) freshGrant(ctx context.Context) (GrantID, error) {
 	fresh, _, err := k.r.store.Grant(ctx, k.r.o.TTL)
 	if err != nil {
 		return 0, err

@@ -101,10 +101,12 @@ func refuseWhileRunning(c *cli.Context, dir string) error {
 			return fmt.Errorf("a daemon is at work: %w", err)
 		}
 	}
-	for _, name := range []string{"vxtap", "flanneld"} {
-		if p, ok := host.ProcessNamed(name); ok {
-			return fmt.Errorf("%s is at work: stop it first", p)
-		}
+	p, ok := host.ProcessNamed("vxtap")
+	if !ok {
+		p, ok = host.Flanneld()
+	}
+	if ok {
+		return fmt.Errorf("%s is at work: stop it first", p)
 	}
 	return nil
 }

@@ -127,9 +127,13 @@ func newApp(env []string, stdout, stderr io.Writer) *cli.App {
 			},
 			{
 				Name:  "help",
-				Usage: "print this",
+				Usage: "print this, or the help of the command that is named",
 				Action: func(c *cli.Context) error {
-					return printHelp(c.App, nil)
+					cmd, err := namedCommand(c.App.Commands, c.Args().Slice())
+					if err != nil {
+						return err
+					}
+					return printHelp(c.App, cmd)
 				},
 			},
 		},
@@ -194,14 +198,7 @@ func noArguments(c *cli.Context) error {
 	if _, err := strconv.ParseBool(arg); err == nil {
 		return usagef("unexpected argument %q: to set a switch, write it with =, as -ip-masq=%s", arg, arg)
 	}
-	var commands []string
-	for _, x := range c.App.Commands {
-		commands = append(commands, x.Name)
-	}
-	if near, ok := nearest(arg, commands); ok {
-		return usagef("unknown command %q: did you mean %s?", arg, near)
-	}
-	return usagef("unknown command %q: there are %s", arg, strings.Join(commands, ", "))
+	return unknownCommand(c.App.Commands, "", arg)
 }
 
 // flagsBefore refuses the daemon's flags before a subcommand, which would
@@ -246,11 +243,12 @@ func flagNames(flags []cli.Flag) []string {
 }
 
 // nearest returns the candidate that s was probably meant to be: the one that
-// takes the fewest changes of one letter, if that is few for its length.
+// takes the fewest changes of one letter, if that is few for its length, and
+// leaves something of both.
 func nearest(s string, candidates []string) (string, bool) {
 	best, least := "", 1+len(s)/4
 	for _, c := range candidates {
-		if d := distance(s, c); d <= least && (best == "" || d < distance(s, best)) {
+		if d := distance(s, c); d <= least && d < min(len(s), len(c)) && (best == "" || d < distance(s, best)) {
 			best, least = c, d
 		}
 	}

@@ -43,6 +43,12 @@ func TestUsageErrors(t *testing.T) {
 		{name: "daemon's flag before a command", args: "-run-dir /tmp status", want: "-run-dir is before the command: write vxtap status first, then its flags"},
 		{name: "docker-opts with a name that is none", args: "docker-opts -k A-B", want: `-k: "A-B" is no name of a variable, as DOCKER_OPTS`},
 		{name: "docker-opts with an unknown letter", args: "docker-opts -icx", want: "unknown flag -icx: vxtap -help lists the flags"},
+		{name: "docker-opts with a letter that is like none", args: "docker-opts -x", want: "unknown flag -x: vxtap -help lists the flags"},
+		{name: "a letter that is like none", args: "-x", want: "unknown flag -x: vxtap -help lists the flags"},
+		{name: "help of what is no command", args: "help nix", want: `unknown command "nix": there are status, docker-opts, config, lease, cleanup, version, help`},
+		{name: "help of what is nearly a command", args: "help leases", want: `unknown command "leases": did you mean lease?`},
+		{name: "help of what is no command of several", args: "help lease nix", want: `unknown command "lease nix": there are show, release, reserve`},
+		{name: "help of a command and more", args: "help status x", want: `unexpected argument "x": vxtap status has no commands`},
 		{name: "docker-opts with a value that is missing", args: "docker-opts -if", want: "-f needs a value: write -f=VALUE"},
 		{name: "docker-opts with an argument", args: "docker-opts -i x", want: `unexpected argument "x": vxtap docker-opts takes flags only`},
 		{name: "daemon's flag before docker-opts", args: "-v 1 docker-opts", want: "-v is before the command: write vxtap docker-opts first, then its flags"},
@@ -116,6 +122,10 @@ func TestHelpAndVersion(t *testing.T) {
 		{"short help", "-h", "vxtap makes this host", ""},
 		{"help command", "help", "vxtap makes this host", ""},
 		{"help of a command", "status -help", "vxtap status shows", ""},
+		{"help by the help command", "help status", "vxtap status shows", ""},
+		{"help of several commands", "help lease", "vxtap lease looks after", ""},
+		{"help of a command of several", "help lease release", "vxtap lease release deletes", ""},
+		{"help of a command that has none of its own", "help version", "vxtap makes this host", ""},
 		{"help of docker-opts", "docker-opts -h", "vxtap docker-opts makes", ""},
 		{"version where flanneld prints it", "--version", "", "vxtap "},
 		{"version command", "version", "vxtap ", ""},
@@ -194,7 +204,7 @@ func TestNearest(t *testing.T) {
 		{"a letter missing", "ifac", "iface"},
 		{"two letters swapped", "iafce", "iface"},
 		{"far from all", "public", ""},
-		{"empty", "", "v"},
+		{"empty", "", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

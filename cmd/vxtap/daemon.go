@@ -52,6 +52,8 @@ type daemon struct {
 	refused6 atomic.Pointer[refused6] // an IPv6 address that cannot be used; nil: none
 
 	certificateEnds func() time.Time // of the client certificate for etcd, zero for none; may be nil
+	// certificateWarning says that the files are others than those in use; may be nil.
+	certificateWarning func() string
 
 	phase atomic.Value // phase
 	// deletions bounds how often the TAP is made anew for somebody who keeps
@@ -121,7 +123,7 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 		}
 		return err
 	}
-	d.certificateEnds = store.CertificateEnds
+	d.certificateEnds, d.certificateWarning = store.CertificateEnds, store.CertificateWarning
 	d.registry = lease.New(store, lease.Options{TTL: s.leaseTTL, RenewMargin: s.renewMargin, Log: log})
 	d.redial = store.Redial
 	return errors.Join(d.serve(ctx, health), store.Close())

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -53,6 +54,40 @@ func printHelp(app *cli.App, cmd *cli.Command) error {
 	}
 	_, err := fmt.Fprint(app.Writer, b.String())
 	return err
+}
+
+// namedCommand finds a command by its words, as lease, show; nil for no words.
+func namedCommand(all []*cli.Command, words []string) (found *cli.Command, err error) {
+	before := ""
+	for _, word := range words {
+		if found != nil && len(all) == 0 {
+			return nil, usagef("unexpected argument %q: vxtap %s has no commands", word, strings.TrimSpace(before))
+		}
+		i := slices.IndexFunc(all, func(c *cli.Command) bool { return c.Name == word })
+		if i < 0 {
+			return nil, unknownCommand(all, before, word)
+		}
+		found, all, before = all[i], all[i].Subcommands, before+word+" "
+	}
+	return found, nil
+}
+
+// unknownCommand is the error for a word that is none of all, with what stands
+// before them on the command line.
+func unknownCommand(all []*cli.Command, before, word string) error {
+	names := commandNames(all)
+	if near, ok := nearest(word, names); ok {
+		return usagef("unknown command %q: did you mean %s%s?", word, before, near)
+	}
+	return usagef("unknown command %q: there are %s", before+word, strings.Join(names, ", "))
+}
+
+func commandNames(all []*cli.Command) []string {
+	var names []string
+	for _, c := range all {
+		names = append(names, c.Name)
+	}
+	return names
 }
 
 // commandHelp returns what the help of cmd begins with, "" if cmd is nil or has

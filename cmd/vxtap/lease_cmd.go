@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -41,7 +40,9 @@ with -public-ip. If the lease changes meanwhile, nothing is deleted.
 Whether a host lives, etcd does not know, and a host whose lease is deleted is cut off:
 flanneld ends, and vxtap asks for a lease again after three seconds. So it takes -force to
 release another host's lease, or what makes no sense but may be one, or this host's while
-its vxtap or a flanneld runs. A reservation that its host has not taken yet takes none.
+its vxtap or a flanneld runs. What -public-ip says may be mistyped: it counts only where an
+interface has that address, or a file of this host names the lease's subnet. A reservation
+that its host has not taken yet takes none.
 
   vxtap lease release own
   vxtap lease release 10.5.3.0/24 -force
@@ -72,6 +73,8 @@ func leaseCommand(env []string) *cli.Command {
 				boolFlag("force", false, "release it even if its host may be alive"),
 				textFlag("public-ip", "", "`ADDRESS` of this host in its lease, where no interface has it; for own"),
 				textFlag("run-dir", defaultRunDir, "`DIR` of the daemon's socket, to ask whether it runs"),
+				textFlag("subnet-file", defaultSubnetFile, "`FILE` of the daemon, whose subnet is this host's where no interface has -public-ip"),
+				textFlag("state-dir", defaultStateDir, "`DIR` of what the daemon last knew, for the same"),
 			),
 			Action: func(c *cli.Context) error { return leaseRelease(c, env) },
 		},
@@ -84,21 +87,21 @@ func leaseCommand(env []string) *cli.Command {
 }
 
 func leaseRelease(c *cli.Context, env []string) error {
-	args, err := operands(c, "SUBNET|own")
+	args, err := operands(c, "SUBNET or own")
 	if err != nil {
 		return err
 	}
-	own, err := ownAddrs(c)
+	here, err := readThisHost(c)
 	if err != nil {
 		return err
 	}
 	return withNetwork(c, env, func(ctx context.Context, n *network) error {
-		h, err := n.find(ctx, args[0], own)
+		h, err := n.find(ctx, args[0], here)
 		if err != nil {
 			return err
 		}
 		if !c.Bool("force") {
-			if why := n.alive(ctx, c, env, h, own); why != "" {
+			if why := n.alive(ctx, c, env, h, here); why != "" {
 				return fmt.Errorf("%s is not released: %s", subnetName(h.Lease), why)
 			}
 		}
@@ -114,34 +117,11 @@ func leaseRelease(c *cli.Context, env []string) error {
 	})
 }
 
-// ownAddrs returns the addresses that this host's lease may have.
-func ownAddrs(c *cli.Context) (map[netip.Addr]bool, error) {
-	own := make(map[netip.Addr]bool)
-	if v := strings.TrimSpace(c.String("public-ip")); v != "" {
-		a, err := netip.ParseAddr(v)
-		if err != nil || !a.Is4() {
-			return nil, usagef("-public-ip: %q is not an IPv4 address, as 192.0.2.7", v)
-		}
-		own[a] = true
-		return own, nil
-	}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("addresses of this host: %w", err)
-	}
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLoopback() {
-			own[p.Addr()] = true
-		}
-	}
-	return own, nil
-}
-
 // find returns the one lease that was named.
-func (n *network) find(ctx context.Context, name string, own map[netip.Addr]bool) (lease.Held, error) {
+func (n *network) find(ctx context.Context, name string, here thisHost) (lease.Held, error) {
 	match := lease.Named(name)
 	if name == "own" {
-		match = func(h lease.Held) bool { return own[h.Attrs.PublicIP] }
+		match = func(h lease.Held) bool { return here.means(h.Lease) }
 	}
 	found, err := n.Find(ctx, match)
 	switch {
@@ -162,20 +142,25 @@ func (n *network) find(ctx context.Context, name string, own map[netip.Addr]bool
 }
 
 // alive says why h may be in use, "" if it is not.
-func (n *network) alive(ctx context.Context, c *cli.Context, env []string, h lease.Held, own map[netip.Addr]bool) string {
+func (n *network) alive(ctx context.Context, c *cli.Context, env []string, h lease.Held, here thisHost) string {
 	switch {
 	case h.Fault != "":
 		return fmt.Sprintf("it makes no sense (%s), but may be some host's; -force deletes it", h.Fault)
 	case h.Reserved() && h.Attrs.BackendType == "":
 		return "" // nobody has taken it yet
-	case own[h.Attrs.PublicIP]:
-		if pid := n.daemonWith(ctx, runDirOf(c, env), h.Key); pid != 0 {
-			return fmt.Sprintf("the vxtap that runs here, pid %d, holds it, and would ask for it again: stop that first, or give -force", pid)
-		}
-		if p, ok := host.ProcessNamed("flanneld"); ok {
+	}
+	if pid := n.daemonWith(ctx, runDirOf(c, env), h.Key); pid != 0 {
+		return fmt.Sprintf("the vxtap that runs here, pid %d, holds it, and would ask for it again: stop that first, or give -force", pid)
+	}
+	switch {
+	case here.holds(c, n, h.Lease):
+		if p, ok := host.Flanneld(); ok {
 			return fmt.Sprintf("%s runs here, and ends when its lease goes: stop it first, or give -force", p)
 		}
 		return ""
+	case here.given.IsValid() && here.given == h.Attrs.PublicIP:
+		return fmt.Sprintf("nothing on this host says that %s is its address: no interface has it, neither %s nor a file in %s has its subnet; -force releases it all the same",
+			addrText(h.Attrs.PublicIP), c.String("subnet-file"), c.String("state-dir"))
 	case h.Reserved():
 		return fmt.Sprintf("it is reserved for %s, and that host may use it; -force releases it all the same", addrText(h.Attrs.PublicIP))
 	}

@@ -4,9 +4,12 @@ package main
 
 import (
 	"encoding/json"
+	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"vxtap/lease"
 	"vxtap/lease/leasetest"
 )
 
@@ -50,6 +53,19 @@ func TestLeaseRelease(t *testing.T) {
 	n.put("subnets/10.5.78.0-24", leasetest.Value(t, 3))
 	n.put("subnets/10.5.79.0-24", "{")
 	n.put("subnets/10.5.80.0-24", leasetest.Value(t, 5))
+	n.put("subnets/10.5.81.0-24", leasetest.Value(t, 6))
+	n.put("subnets/10.5.82.0-24", leasetest.Value(t, 7))
+	// What a host behind NAT has of its own lease on the disk.
+	file, state := filepath.Join(t.TempDir(), "subnet.env"), t.TempDir()
+	if err := (lease.SubnetEnv{Network: netip.MustParsePrefix("10.5.0.0/16"), Subnet: netip.MustParsePrefix("10.5.82.0/24"), MTU: 1400}).WriteFile(file); err != nil {
+		t.Fatal(err)
+	}
+	n.stateFile(state, 6)
+	nowhere := t.TempDir()
+	dirs := " -run-dir=" + nowhere
+	for _, flag := range []string{"subnet-file", "state-dir"} {
+		n.env = append(n.env, "VXTAP_"+strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))+"="+filepath.Join(nowhere, flag))
+	}
 	tests := []struct {
 		name, args string
 		status     int
@@ -64,7 +80,13 @@ func TestLeaseRelease(t *testing.T) {
 		{"a value that makes no sense", "subnets/10.5.79.0-24", exitError, "it makes no sense (the value is not the JSON of a lease)", "subnets/10.5.79.0-24"},
 		{"a value that makes no sense, by force", "-force 10.5.79.0/24", exitOK, "10.5.79.0/24 of nobody is released.", "subnets/10.5.79.0-24"},
 		{"this host has none", "own", exitError, "no lease below /kubernetes/network/subnets has an address of this host: behind NAT give -public-ip", ""},
-		{"this host's, whose daemon does not run", "own -public-ip=192.168.0.5 -run-dir=" + t.TempDir(), exitOK, "10.5.80.0/24 of 192.168.0.5 is released.", "subnets/10.5.80.0-24"},
+		{"another host's, by an address that is mistyped", "own -public-ip=192.168.0.5" + dirs, exitError, "nothing on this host says that 192.168.0.5 is its address", "subnets/10.5.80.0-24"},
+		{"another host's, by its subnet and the same address", "10.5.80.0/24 -public-ip=192.168.0.5" + dirs, exitError, "nothing on this host says that 192.168.0.5 is its address", "subnets/10.5.80.0-24"},
+		{"another host's, with a subnet file of ours", "own -public-ip=192.168.0.5 -subnet-file=" + file + dirs, exitError, "nothing on this host says", "subnets/10.5.80.0-24"},
+		{"another host's, with a state file of ours", "own -public-ip=192.168.0.5 -state-dir=" + state + dirs, exitError, "nothing on this host says", "subnets/10.5.80.0-24"},
+		{"this host's, behind NAT, by its state file", "own -public-ip=192.168.0.6 -state-dir=" + state + dirs, exitOK, "10.5.81.0/24 of 192.168.0.6 is released.", "subnets/10.5.81.0-24"},
+		{"this host's, behind NAT, by its subnet file", "own -public-ip=192.168.0.7 -subnet-file=" + file + dirs, exitOK, "10.5.82.0/24 of 192.168.0.7 is released.", "subnets/10.5.82.0-24"},
+		{"another host's, by force", "own -force -public-ip=192.168.0.5" + dirs, exitOK, "10.5.80.0/24 of 192.168.0.5 is released.", "subnets/10.5.80.0-24"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -74,6 +96,20 @@ func TestLeaseRelease(t *testing.T) {
 				t.Errorf("%s is gone: %v", tt.gone, gone)
 			}
 		})
+	}
+}
+
+// stateFile writes into dir what a daemon of that host remembers.
+func (n *testNetwork) stateFile(dir string, host int) {
+	n.Helper()
+	r := lease.New(n.store, lease.Options{})
+	if _, err := r.Config(n.Context()); err != nil {
+		n.Fatal(err)
+	}
+	own := leasetest.Acquire(n, r, host)
+	m := r.Memory(own, lease.Snapshot{Leases: []lease.Lease{own}})
+	if err := m.WriteFile(filepath.Join(dir, r.MemoryName(own.Attrs.PublicIP))); err != nil {
+		n.Fatal(err)
 	}
 }
 
@@ -130,6 +166,7 @@ func TestOperatorUsageErrors(t *testing.T) {
 		{"unknown command", "config delete", `unknown command "config delete": there are check, get, put`},
 		{"unknown command, nearly right", "lease shwo", `unknown command "shwo": did you mean lease show?`},
 		{"no file", "config check", "FILE is missing: write vxtap config check FILE"},
+		{"no lease to release", "lease release", "SUBNET or own is missing: write vxtap lease release SUBNET or own"},
 		{"two files", "config put a b", `unexpected argument "b": write vxtap config put FILE`},
 		{"an argument too many", "lease show all", `unexpected argument "all": vxtap lease show takes flags only`},
 		{"unknown flag", "config get -output=json", "unknown flag -output: vxtap -help lists the flags"},

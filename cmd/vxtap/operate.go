@@ -30,18 +30,10 @@ func group(name, usage, description string, commands ...*cli.Command) *cli.Comma
 	return &cli.Command{
 		Name: name, Usage: usage, Description: description, Subcommands: commands,
 		Action: func(c *cli.Context) error {
-			var names []string
-			for _, x := range commands {
-				names = append(names, x.Name)
+			if arg := c.Args().First(); arg != "" {
+				return unknownCommand(commands, name+" ", arg)
 			}
-			arg := c.Args().First()
-			if near, ok := nearest(arg, names); ok && arg != "" {
-				return usagef("unknown command %q: did you mean %s %s?", arg, name, near)
-			}
-			if arg != "" {
-				return usagef("unknown command %q: there are %s", name+" "+arg, strings.Join(names, ", "))
-			}
-			return usagef("vxtap %s needs a command: there are %s", name, strings.Join(names, ", "))
+			return usagef("vxtap %s needs a command: there are %s", name, strings.Join(commandNames(commands), ", "))
 		},
 	}
 }

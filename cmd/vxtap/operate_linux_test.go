@@ -95,11 +95,11 @@ func TestCommandsInDocuments(t *testing.T) {
 // putOwn gives this host a lease, and reports whether it has an address for one.
 func (n *testNetwork) putOwn() bool {
 	n.Helper()
-	own, err := ownAddrs(cli.NewContext(nil, nil, nil))
+	own, err := readThisHost(cli.NewContext(nil, nil, nil))
 	if err != nil {
 		n.Fatal(err)
 	}
-	for a := range own {
+	for a := range own.addrs {
 		if a.Is4() {
 			n.put("subnets/10.5.50.0-24", leaseValue(a.String(), "02:00:00:00:00:09"))
 			return true

@@ -154,6 +154,7 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 	from := s.d.before.Attrs
 	if held {
 		from = own.Attrs
+		s.warnOfTheft(own)
 	}
 	s.setMACs(from)
 	for _, one := range s.sides {

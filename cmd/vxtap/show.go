@@ -136,7 +136,7 @@ func showHead(b *strings.Builder, s Status, now time.Time) {
 	if known := byMemory(s.Etcd.LastContact, s.Etcd.PeersAsOf); known != "" {
 		row("", "%s", known)
 	}
-	if s.Lease.Conflict != "" {
+	if s.Lease.Conflict != "" && !slices.Contains(s.Warnings, s.Lease.Conflict) {
 		row("conflict", "%s", s.Lease.Conflict)
 	}
 	row("offloads", "TAP %s; UDP %s; coalescing %s; queues %d",

@@ -214,6 +214,7 @@ func (s *Status) addRegistry(d *daemon, now time.Time) {
 	if d.certificateEnds != nil {
 		s.Etcd.CertificateEnds = unlessZero(d.certificateEnds())
 	}
+	s.Warnings = append(s.Warnings, d.registryWarnings(r)...)
 	s.Lease.Conflict = r.Conflict
 	if s.Lease.State == leaseLost {
 		return

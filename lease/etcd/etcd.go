@@ -88,6 +88,8 @@ type Store struct {
 	// calls are answered, and must not take the time away that a large one needs.
 	listsInVain atomic.Int32
 	probed      diagnosis
+
+	certificate inUse
 }
 
 var _ lease.Store = (*Store)(nil)
@@ -198,6 +200,7 @@ func (s *Store) connect(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	s.client = c
+	s.certificate.ends.Store(&c.ends)
 	return c, nil
 }
 
@@ -215,7 +218,7 @@ func (s *Store) newSession(ctx context.Context) (*session, error) {
 	config.Context = life
 	made := &session{end: cancel, made: time.Now(), replaced: make(chan struct{})}
 	if s.files != nil {
-		_, made.generation = s.files.current()
+		made.generation, made.ends = s.files.set()
 	}
 	c, err := clientv3.New(config)
 	if !stop() && err == nil { // the caller gave up in that very moment

@@ -27,6 +27,7 @@ type files struct {
 	config     *tls.Config
 	ends       time.Time // of the client certificate; zero without one
 	generation int       // grows with each set of files that is put to use
+	fault      string    // of what was looked at last, "" if that is in use
 }
 
 // openFiles reads the files of c, which must be good.
@@ -54,7 +55,9 @@ func (f *files) current() (*tls.Config, int) {
 		return f.config, f.generation
 	}
 	f.seen = digest
+	f.fault = ""
 	if err := f.use(p); err != nil {
+		f.fault = err.Error()
 		f.log.Warn("certificate files for etcd have changed and are of no use; the earlier ones stay in use", "error", err)
 		return f.config, f.generation
 	}
@@ -62,15 +65,13 @@ func (f *files) current() (*tls.Config, int) {
 	return f.config, f.generation
 }
 
-// CertificateEnds returns when the client certificate that is in use ends; zero
-// without one. It may be called at any time.
-func (s *Store) CertificateEnds() time.Time {
-	if s.files == nil {
-		return time.Time{}
-	}
-	s.files.mu.Lock()
-	defer s.files.mu.Unlock()
-	return s.files.ends
+// set is current for whoever wants to know which files those are: their number,
+// and when their client certificate ends.
+func (f *files) set() (generation int, ends time.Time) {
+	_, _ = f.current()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.generation, f.ends
 }
 
 // ended returns when the client certificate ended, or false.

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
+
+	"vxtap/lease"
 )
 
 const (
@@ -54,6 +56,7 @@ type session struct {
 	*clientv3.Client
 	end        context.CancelFunc // of the context that it lives by
 	generation int
+	ends       time.Time // of their client certificate
 	made       time.Time
 	replaced   chan struct{} // closed when another one takes its place
 	since      time.Time     // when that was
@@ -109,11 +112,18 @@ func (s *Store) refresh(ctx context.Context) {
 		}
 		switch {
 		case !other || ctx.Err() != nil:
-		case err != nil && time.Since(complained) > complainEvery:
-			complained = time.Now()
-			s.log.Warn("no connection to etcd with the new certificates; those that there are stay", "error", s.explain(ctx, err))
+		case err != nil:
+			err = s.explain(ctx, err)
+			if why := err.Error(); errors.Is(err, lease.ErrRefused) { // otherwise etcd is down, and has not seen them
+				s.certificate.refused.Store(&why)
+			}
+			if time.Since(complained) > complainEvery {
+				complained = time.Now()
+				s.log.Warn("no connection to etcd with the new certificates; those that there are stay", "error", err)
+			}
 		case next != nil:
 			complained = time.Time{}
+			s.certificate.refused.Store(nil)
 			s.log.Info("connected to etcd with the new certificates")
 		}
 	}
@@ -131,6 +141,9 @@ func (s *Store) stale() (now *session, other bool) {
 	if s.files != nil {
 		_, generation := s.files.current()
 		other = now.generation != generation
+	}
+	if !other {
+		s.certificate.refused.Store(nil)
 	}
 	leave := time.Since(now.made) > leaveAfter && len(s.endpoints) > 1 && s.late.Swap(false)
 	if !other && !leave {
@@ -156,6 +169,7 @@ func (s *Store) renew(ctx context.Context, now *session) (*session, error) {
 	gone := s.client != now
 	if !gone {
 		s.client = next
+		s.certificate.ends.Store(&next.ends)
 	}
 	<-s.turn
 	if gone {

@@ -143,6 +143,9 @@ func TestHalfWrittenFiles(t *testing.T) {
 			tt.harm(t, r)
 			r.says(t, "the earlier ones stay in use")
 			r.says(t, tt.want)
+			if w := r.store.CertificateWarning(); !strings.Contains(w, tt.want) {
+				t.Errorf("got warning %q, want %q in it", w, tt.want)
+			}
 			before := r.way.connections()
 			r.kill()
 			r.start(t)
@@ -157,6 +160,9 @@ func TestHalfWrittenFiles(t *testing.T) {
 			copyFiles(t, r.key, r.clientK)
 			copyFiles(t, r.crt, r.clientCrt)
 			r.says(t, connectedAnew)
+			if w := r.store.CertificateWarning(); w != "" {
+				t.Errorf("got warning %q, want none", w)
+			}
 		})
 	}
 }
@@ -198,8 +204,38 @@ func TestExpiredThenRotated(t *testing.T) {
 func TestRefusedRotation(t *testing.T) {
 	t.Parallel()
 	r := startRotation(t, time.Now().Add(time.Hour))
-	r.other.Sign(t, "host", time.Now().Add(time.Hour))
+	if w := r.store.CertificateWarning(); w != "" {
+		t.Errorf("got warning %q before anything happened", w)
+	}
+	r.other.Sign(t, "host", time.Now().Add(9*time.Hour))
 	r.says(t, "no connection to etcd with the new certificates; those that there are stay")
 	r.says(t, "refuses our client certificate")
 	r.list(t)
+	if left := time.Until(r.store.CertificateEnds()); left > 2*time.Hour {
+		t.Errorf("got %v until the certificate ends, want that of the one in use", left)
+	}
+	for _, want := range []string{"refuses our client certificate", "loses etcd"} {
+		if w := r.store.CertificateWarning(); !strings.Contains(w, want) {
+			t.Errorf("got warning %q, want %q in it", w, want)
+		}
+	}
+	r.ca.Sign(t, "host", time.Now().Add(5*time.Hour))
+	r.says(t, connectedAnew)
+	// What connected may be a try with the files of before that took the new ones
+	// on its way; it is made anew once more, then.
+	each := time.NewTicker(20 * time.Millisecond)
+	defer each.Stop()
+	var left time.Duration
+	for range 500 {
+		if left = time.Until(r.store.CertificateEnds()); left > 4*time.Hour && left < 6*time.Hour {
+			break
+		}
+		<-each.C
+	}
+	if left < 4*time.Hour || left > 6*time.Hour {
+		t.Errorf("got %v until the certificate ends, want that of the new one", left)
+	}
+	if w := r.store.CertificateWarning(); w != "" {
+		t.Errorf("got warning %q, want none", w)
+	}
 }

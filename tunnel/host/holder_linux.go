@@ -98,6 +98,19 @@ func findProcess(is func(pid, fd string) bool) (string, bool) {
 // into, as where systemd leaves us few rights, counts as one of this namespace:
 // its name is there for everybody, its namespaces are not (proc(5)).
 func ProcessNamed(name string) (process string, ok bool) {
+	return processWhere(func(comm string) bool { return comm == name })
+}
+
+// Flanneld is ProcessNamed for a flanneld, whatever comes behind: flannel's
+// releases are called flanneld-amd64, people put the version there, and the kernel
+// cuts a name after 15 bytes (TASK_COMM_LEN). A flannel inside another program, as
+// in k3s, is not found.
+func Flanneld() (process string, ok bool) {
+	return processWhere(func(comm string) bool { return strings.HasPrefix(comm, "flanneld") })
+}
+
+// processWhere is ProcessNamed for names that is reports true for.
+func processWhere(is func(comm string) bool) (process string, ok bool) {
 	here, err := os.Readlink("/proc/thread-self/ns/net")
 	if err != nil {
 		return "", false
@@ -111,7 +124,7 @@ func ProcessNamed(name string) (process string, ok bool) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		if comm, err := os.ReadFile(filepath.Join("/proc", p.Name(), "comm")); err != nil || strings.TrimSpace(string(comm)) != name {
+		if comm, err := os.ReadFile(filepath.Join("/proc", p.Name(), "comm")); err != nil || !is(strings.TrimSpace(string(comm))) {
 			continue
 		}
 		there, err := os.Readlink(filepath.Join("/proc", p.Name(), "ns/net"))

@@ -78,5 +78,8 @@ func (KernelVXLAN) Remove() error { return unsupported() }
 // ProcessNamed finds none.
 func ProcessNamed(string) (process string, ok bool) { return "", false }
 
+// Flanneld finds none.
+func Flanneld() (process string, ok bool) { return "", false }
+
 // TXDropped reports that this platform is not supported yet.
 func TXDropped(device string) (uint64, error) { return 0, unsupported() }

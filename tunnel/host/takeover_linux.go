@@ -40,7 +40,7 @@ func FindKernelVXLAN(device string, vni vxlan.VNI, local netip.AddrPort) (Kernel
 		return KernelVXLAN{}, false, fmt.Errorf("device %s has VNI %d, and this network has %d: it is not taken over; if nobody needs it: ip link del %s",
 			device, v.VxlanId, vni, device)
 	}
-	if p, ok := ProcessNamed("flanneld"); ok {
+	if p, ok := Flanneld(); ok {
 		return KernelVXLAN{}, false, fmt.Errorf("%s %w and would make %s again: stop it first", p, ErrRuns, device)
 	}
 	if len(v.HardwareAddr) != len(ether.MAC{}) {

@@ -35,6 +35,14 @@ func TestFindKernelVXLAN(t *testing.T) {
 			addVXLAN(t, "flannel.1", 8472)
 			runAs(t, "flanneld")
 		}, false, "runs here and would make flannel.1 again: stop it first"},
+		{"a flanneld as flannel's releases call it", func(t *testing.T) {
+			addVXLAN(t, "flannel.1", 8472)
+			runAs(t, "flanneld-v0.28.10-amd64") // longer than the kernel's name of a process
+		}, false, "flanneld-v0.28. (pid "},
+		{"a program that only has the word in its name", func(t *testing.T) {
+			addVXLAN(t, "flannel.1", 8472)
+			runAs(t, "not-flanneld")
+		}, true, ""},
 		{"a flanneld in another namespace", func(t *testing.T) {
 			addVXLAN(t, "flannel.1", 8472)
 			inNamespace(t, func() { runAs(t, "flanneld") })
