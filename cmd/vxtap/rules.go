@@ -73,8 +73,10 @@ func parseNetwork(s string) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("%q is no network, as 192.0.2.0/24 or 2001:db8::/32", s)
 	case p.Bits() == 0:
 		return netip.Prefix{}, fmt.Errorf("%q is everywhere: leave -ip-masq out", s)
+	case p != p.Masked():
+		return netip.Prefix{}, fmt.Errorf("%q is an address in a network: write %v, or the address alone", s, p.Masked())
 	}
-	return p.Masked(), nil
+	return p, nil
 }
 
 // rulesPlan is what rules the side wants.

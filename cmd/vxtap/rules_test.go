@@ -11,12 +11,12 @@ func TestMasqExclude(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ in, want, wrong string }{
 		{in: "10.0.0.0/8", want: "10.0.0.0/8"},
-		{in: "10.9.9.9/8", want: "10.0.0.0/8"},
+		{in: "10.9.9.9/8", wrong: "write 10.0.0.0/8"},
 		{in: "192.0.2.7", want: "192.0.2.7/32"},
 		{in: "0.0.0.0/0", wrong: "everywhere"},
 		{in: "::/0", wrong: "everywhere"},
 		{in: "fd00::/8", want: "fd00::/8"},
-		{in: "fd00::1/8", want: "fd00::/8"},
+		{in: "fd00::1/8", wrong: "write fd00::/8"},
 		{in: "fd00::1", want: "fd00::1/128"},
 		{in: "fe80::1%eth0", wrong: "no network"},
 		{in: "::ffff:10.0.0.1", wrong: "no network"},
