@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math"
 	"net/netip"
 	"slices"
@@ -173,10 +174,18 @@ func (s *side) setRules(ctx context.Context) error {
 		s.log.Error("rules cannot be set, trying on: the host's FORWARD policy must let the overlay through",
 			"kind", string(s.rulesKind), "reason", why, "error", err, "silence", "-iptables-forward-rules=false")
 	case p.Wanted():
-		s.log.Info("rules are set", "kind", string(s.rulesKind), "reason", why, "masquerade", p.Masquerade, "forward", p.Forward,
-			"new", strings.Join(changed, ", "))
+		sayRulesAreSet(s.log, p, why, changed)
 	}
 	return nil
+}
+
+// sayRulesAreSet says so, and what of the rules was not there before, if anything.
+func sayRulesAreSet(log *slog.Logger, p rules.Plan, why string, changed []string) {
+	attrs := []any{"kind", string(p.Kind), "reason", why, "masquerade", p.Masquerade, "forward", p.Forward}
+	if len(changed) > 0 {
+		attrs = append(attrs, "new", strings.Join(changed, ", "))
+	}
+	log.Info("rules are set", attrs...)
 }
 
 func (s *side) masqueradesRandomly(ctx context.Context, k rules.Kind) bool {

@@ -3,8 +3,12 @@
 package main
 
 import (
+	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
+
+	"vxtap/tunnel/rules"
 )
 
 func TestMasqExclude(t *testing.T) {
@@ -34,5 +38,32 @@ func TestMasqExclude(t *testing.T) {
 		if err != nil || got.String() != tt.want {
 			t.Errorf("%s: got %v and error %v, want %s", tt.in, got, err, tt.want)
 		}
+	}
+}
+
+// A line that says new="" reads as if something were missing.
+func TestRulesAreSetNamesOnlyWhatIsNew(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		changed []string
+		want    string
+	}{
+		{"nothing is new", nil, "level=INFO msg=\"rules are set\" kind=nftables reason=why masquerade=true forward=false\n"},
+		{"two are", []string{"the table", "the chain"}, "level=INFO msg=\"rules are set\" kind=nftables reason=why masquerade=true forward=false new=\"the table, the chain\"\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var b bytes.Buffer
+			log := slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+				if a.Key == slog.TimeKey {
+					return slog.Attr{}
+				}
+				return a
+			}}))
+			sayRulesAreSet(log, rules.Plan{Kind: "nftables", Masquerade: true}, "why", tt.changed)
+			if b.String() != tt.want {
+				t.Errorf("got  %swant %s", &b, tt.want)
+			}
+		})
 	}
 }
