@@ -95,10 +95,6 @@ func TestSettings(t *testing.T) {
 		{"nothing is remembered", []string{"-state-dir=none"}, nil, defaults(func(s *settings) { s.stateDir = "" })},
 		{"nothing is remembered, in other words", []string{"-state-dir="}, nil, defaults(func(s *settings) { s.stateDir = "" })},
 		{"empty interfaces do not count", []string{"-iface=", "-iface-regex=", "-iface-regex= "}, nil, defaults(func(*settings) {})},
-		{"variables of no flag are named", nil, []string{"VXTAP_ETCD_PREFX=/x", "VXTAP_V=0", "VXTAP_ETCD_PASSWRD=hunter2", "VXTAP_ETCD_PREFX=/y", "FLANNELD_NONSENSE=1", "VXTAP_EMPTY=", "HOME=/", "VXTAP_=1"}, defaults(func(s *settings) {
-			s.strays = []string{"VXTAP_", "VXTAP_ETCD_PASSWRD", "VXTAP_ETCD_PREFX"}
-		})},
-		{"what images and Kubernetes set is no stray", nil, []string{"VXTAP_VERSION=1.0", "VXTAP_SERVICE_HOST=10.0.0.1", "VXTAP_SERVICE_PORT_HTTP=1", "VXTAP_PORT=tcp://10.0.0.1:80", "VXTAP_PORT_80_TCP_ADDR=10.0.0.1"}, defaults(func(*settings) {})},
 		{"the version of an image is no flag", nil, []string{"VXTAP_VERSION=1.0"}, defaults(func(*settings) {})},
 		{"flags without effect are named", []string{"-vmodule=x", "-kube-subnet-mgr=false"}, []string{"FLANNELD_PUBLIC_IPV6=fd00::1", "FLANNELD_KUBE_API_URL=http://k"}, defaults(func(s *settings) {
 			s.publicIPv6 = netip.MustParseAddr("fd00::1")
