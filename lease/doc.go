@@ -21,7 +21,8 @@
 //	              leases of two halves, home.go for hosts with another address
 //	keep.go       renewing a lease, and noticing its loss; mend.go puts it back,
 //	              release.go gives it up
-//	watch.go      following everybody's leases; taken.go who else has our subnet
+//	watch.go      following everybody's leases, by the loop in attend.go; taken.go
+//	              who else has our subnet
 //	watchconfig.go  following the network config; follow.go what of it a running
 //	              host can go by
 //	operator.go   the network as its operator sees it: config, reservations; change.go

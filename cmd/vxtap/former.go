@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"vxtap/lease"
 )
 
 // hostID is what a machine is known by in its own file of what was last known,
@@ -41,10 +43,14 @@ func (d *daemon) recallFormer() {
 }
 
 // retire removes the file that there is under an address of before, once the one
-// at path is written.
-func (w *rememberer) retire(path string) {
+// at path is written about own. A file that another daemon has written meanwhile,
+// which has that address by now, stays: by its MAC it is known.
+func (w *rememberer) retire(path string, own lease.Lease) {
 	for _, old := range []string{w.path, w.d.formerPath} {
-		if old != "" && old != path {
+		if old == "" || old == path {
+			continue
+		}
+		if m, err := lease.ReadMemory(old); err != nil || m.Own.Attrs.MAC == own.Attrs.MAC {
 			_ = os.Remove(old) // at worst it stays, and is older
 		}
 	}

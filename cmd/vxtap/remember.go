@@ -77,7 +77,7 @@ func (w *rememberer) write() bool {
 		w.log.Warn("what is known is not remembered: if vxtap starts while etcd is down it will wait", "error", err, "silence", "-state-dir=none")
 	}
 	if w.failed = err != nil; !w.failed {
-		w.retire(path)
+		w.retire(path, m.Own)
 		m.All = lease.Snapshot{}
 		w.last, w.from, w.ended = m, told, ended
 	}

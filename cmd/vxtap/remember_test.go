@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -144,6 +145,44 @@ func TestRememberThatTheLeaseIsLost(t *testing.T) {
 			t.Errorf("got %v, want ErrStale", err)
 		}
 	})
+}
+
+// A host that has another address removes the file under the old one; but another
+// daemon on the machine, in the same directory, may have that address by now.
+func TestFileUnderAnAddressOfBefore(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		whose byte // last byte of its MAC
+		stays bool
+	}{
+		{"its own", 1, false},
+		{"another daemon's", 7, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, store *leasetest.Store, log *bytes.Buffer) {
+				s := knowing(t, store, log, leasetest.Config)
+				w := &rememberer{segment: s}
+				if !w.write() {
+					t.Fatal("nothing was written")
+				}
+				old := w.path
+				m := onlyThis(t, s)
+				m.Own.Attrs.MAC[5] = tt.whose
+				if err := m.WriteFile(old); err != nil {
+					t.Fatal(err)
+				}
+				own := *s.own.Load()
+				own.Attrs.PublicIP = netip.MustParseAddr("192.0.2.77")
+				s.own.Store(&own)
+				if !w.write() || w.path == old {
+					t.Fatalf("written to %s, as before", w.path)
+				}
+				if _, err := lease.ReadMemory(old); (err == nil) != tt.stays {
+					t.Errorf("the file under the old address: %v, want it there: %v", err, tt.stays)
+				}
+			})
+		})
+	}
 }
 
 // As long as nobody has confirmed it, nothing is written over what is there.

@@ -83,8 +83,11 @@ type Store struct {
 
 	reached atomic.Bool  // etcd has answered at least once
 	late    atomic.Bool  // a call has got no answer since refresh looked last
-	vain    atomic.Int32 // calls in a row that have got no answer in time
-	probed  diagnosis
+	vain    atomic.Int32 // calls in a row that have got no answer in time, but for reads of much
+	// listsInVain is vain of those that may carry megabytes. On a slow line small
+	// calls are answered, and must not take the time away that a large one needs.
+	listsInVain atomic.Int32
+	probed      diagnosis
 }
 
 var _ lease.Store = (*Store)(nil)
@@ -232,9 +235,13 @@ func (s *Store) newSession(ctx context.Context) (*session, error) {
 
 // call runs f against etcd within limit and explains its error.
 func (s *Store) call(ctx context.Context, limit time.Duration, f func(context.Context, *clientv3.Client) error) error {
+	vain := &s.vain
+	if limit == listTimeout {
+		vain = &s.listsInVain
+	}
 	switch {
 	case s.reached.Load():
-		limit = min(limit, firstTimeout<<min(s.vain.Load(), 3))
+		limit = min(limit, firstTimeout<<min(vain.Load(), 3))
 	case s.user == "":
 		limit = min(limit, firstTimeout)
 	}
@@ -248,10 +255,10 @@ func (s *Store) call(ctx context.Context, limit time.Duration, f func(context.Co
 	}
 	late := errors.Is(timed.Err(), context.DeadlineExceeded)
 	if late && ctx.Err() == nil {
-		s.vain.Add(1)
+		vain.Add(1)
 		s.late.Store(true)
 	} else if ctx.Err() == nil {
-		s.vain.Store(0)
+		vain.Store(0)
 	}
 	if err == nil {
 		s.reached.Store(true)

@@ -337,3 +337,31 @@ func TestPeerThatMovesOntoTheLinkAndOff(t *testing.T) {
 		}
 	})
 }
+
+// What an earlier run left, and could not be taken away the first time, is the next.
+func TestStaleDirectRouteThatStaysAtFirst(t *testing.T) {
+	inNamespace(t, func() {
+		eth0 := addInterface(t, "eth0", "192.168.9.72/24")
+		link := upDevice(t)
+		stale := hostRoute(t, "10.5.3.0/24", "192.168.9.3", eth0)
+		stale.Protocol = routeProtocol
+		must(t, netlink.RouteAdd(stale))
+		p := routePlan(neither)
+		k, err := openKernel(p.Device, p.PerPeer, p.Network.Addr())
+		must(t, err)
+		have, err := k.read(p)
+		must(t, err)
+		defer k.h.Close()
+		have.routes[peerNumber(3).Subnet][0].Gw = net.ParseIP("2001:db8::1") // which no such route can have
+		var r Routes
+		if _, err := r.apply(k, p, have, true); err == nil {
+			t.Fatal("nothing failed")
+		}
+		for range 2 {
+			update(t, &r, p)
+		}
+		if left := overlay(t, link); len(left) != 0 {
+			t.Errorf("there is left %q", left)
+		}
+	})
+}

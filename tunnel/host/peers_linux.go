@@ -78,15 +78,18 @@ func (r *Routes) apply(k *kernel, p RoutePlan, have *present, all bool) (RouteRe
 			report.Direct[peer.Subnet] = true
 		}
 	}
+	begun := r.begun
 	if all {
-		errs.add(k.removeStale(have, r.set))
+		err := k.removeStale(have, r.set)
+		begun = begun || err == nil
+		errs.add(err)
 	}
 	for _, peer := range p.Peers {
 		if note, ok := r.notes[peer.Subnet]; ok {
 			report.Notes = append(report.Notes, note)
 		}
 	}
-	r.begun, r.plan = true, p
+	r.begun, r.plan = begun, p
 	r.plan.Peers = nil
 	return report, errs.err()
 }

@@ -47,8 +47,8 @@ type RouteReport struct {
 //
 // The zero Routes is ready; one goroutine at a time may use it.
 type Routes struct {
-	plan  RoutePlan // the last, without its peers
-	begun bool
+	plan  RoutePlan              // the last, without its peers
+	begun bool                   // what an earlier run left is gone, or taken over
 	set   map[netip.Prefix]entry // of the peers of the last plan, and those that could not be removed
 	notes map[netip.Prefix]string
 }
