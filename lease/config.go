@@ -107,11 +107,8 @@ func (o *object) config() Config {
 	o.checkNetworks("Networks")
 	o.checkNetworks("IPv6Networks")
 
-	// What follows compares fields with each other; on fields that did not
-	// parse it would only repeat the fault.
-	if len(o.faults) > 0 {
-		return c
-	}
+	// What follows compares fields with each other, as far as they parsed: a
+	// fault is told once, and hides no other.
 	c.setIPv4(o, v4)
 	c.setIPv6(o, v6)
 	c.checkDeviceNames(o)
@@ -173,7 +170,7 @@ func (c *Config) setIPv6(o *object, p plan) {
 	p = p.check(o)
 	c.IPv6Network, c.IPv6SubnetLen, c.IPv6SubnetMin, c.IPv6SubnetMax = p.network, p.len, p.min, p.max
 	o.refuseOverlap("IPv6Network", c.IPv6Network, ipv6.networkFor, "::/8", "fe80::/10", "ff00::/8")
-	if mtu := c.Backend.MTU; mtu != 0 && mtu < minMTUIPv6 {
+	if mtu := c.Backend.MTU; mtu >= minMTU && mtu < minMTUIPv6 {
 		o.fault("Backend: MTU %d leaves %d for IPv6 packets, which must be able to have %d bytes: put at least %d",
 			mtu, mtu-vxlan.OverheadIPv6, minMTUIPv6-vxlan.OverheadIPv6, minMTUIPv6)
 	}
@@ -238,6 +235,7 @@ type object struct {
 	name   string                     // for faults
 	fields map[string]json.RawMessage // by the name that the reader asked for; never null
 	nulls  map[string]bool            // names whose last value was null
+	bad    map[string]bool            // names of fields with a fault of their own
 	faults faults
 	notes  []string
 
@@ -270,7 +268,7 @@ func readObject(name string, b []byte, known ...string) (*object, error) {
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return nil, fmt.Errorf("%s is not a JSON object: put it in braces, {...}", name)
 	}
-	o := &object{name: name, fields: make(map[string]json.RawMessage), nulls: make(map[string]bool)}
+	o := &object{name: name, fields: make(map[string]json.RawMessage), nulls: make(map[string]bool), bad: make(map[string]bool)}
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
@@ -307,6 +305,12 @@ func (o *object) fault(format string, args ...any) {
 	o.faults = append(o.faults, fmt.Errorf(o.name+": "+format, args...))
 }
 
+// faultIn is a fault of one field, whose value is of no use then.
+func (o *object) faultIn(name, format string, args ...any) {
+	o.bad[name] = true
+	o.fault(format, args...)
+}
+
 // maxNotes bounds what a hostile config can make us log.
 const maxNotes = 16
 
@@ -324,7 +328,7 @@ func field[T any](o *object, name string, def T, want string) T {
 	}
 	v := def
 	if err := json.Unmarshal(raw, &v); err != nil {
-		o.fault("%s is %s: put %s", name, clip(string(raw)), want)
+		o.faultIn(name, "%s is %s: put %s", name, clip(string(raw)), want)
 		return def
 	}
 	return v
@@ -335,7 +339,7 @@ func number(o *object, name string, def, least, most int64) int64 {
 	want := fmt.Sprintf("a whole number from %d to %d", least, most)
 	v := field(o, name, def, want)
 	if v < least || v > most {
-		o.fault("%s is %d: put %s", name, v, want)
+		o.faultIn(name, "%s is %d: put %s", name, v, want)
 		return def
 	}
 	return v

@@ -4,6 +4,7 @@ package lease
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -174,6 +175,40 @@ func TestParseConfigRefuses(t *testing.T) {
 			}
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("got %q, want one line", err)
+			}
+		})
+	}
+}
+
+// Whoever mends a config wants to hear all at once: a fault in one field hides
+// none between others, and is not told twice.
+func TestOneFaultHidesNoOther(t *testing.T) {
+	const crossed = `"SubnetMin": "10.5.9.0", "SubnetMax": "10.5.2.0"`
+	tests := []struct {
+		name, in string
+		want     []string // the faults, each by a part of it
+	}{
+		{"an MTU in quotes and crossed bounds", `{"Network": "10.5.0.0/16", ` + crossed + `, "Backend": {"Type": "vxlan", "MTU": "1400"}}`, []string{`MTU is "1400"`, "SubnetMin 10.5.9.0 is above"}},
+		{"a negative VNI and crossed bounds", `{"Network": "10.5.0.0/16", ` + crossed + `, "Backend": {"Type": "vxlan", "VNI": -1}}`, []string{"VNI is -1", "SubnetMin 10.5.9.0 is above"}},
+		{"no network, a mistyped one, and crossed bounds", `{"Network": "x", ` + crossed + `, "Backend": {"Type": "vxlan"}}`, []string{`Network "x"`, "SubnetMin 10.5.9.0 is above"}},
+		{"no Network", `{"SubnetLen": 24, ` + crossed + `, "Backend": {"Type": "vxlan"}}`, []string{"there is no Network", "SubnetMin 10.5.9.0 is above"}},
+		{"a length too long and crossed bounds", `{"Network": "10.5.0.0/16", "SubnetLen": 31, ` + crossed + `, "Backend": {"Type": "vxlan"}}`, []string{"SubnetLen is 31", "SubnetMin 10.5.9.0 is above"}},
+		{"a length that is a word, and a bound outside", `{"Network": "10.5.0.0/16", "SubnetLen": "24", "SubnetMin": "10.6.0.1", "Backend": {"Type": "vxlan"}}`, []string{`SubnetLen is "24"`, "SubnetMin 10.6.0.1 is outside"}},
+		{"one bound mistyped, one amiss", `{"Network": "10.5.0.0/16", "SubnetMin": "ten", "SubnetMax": "10.5.2.7", "Backend": {"Type": "vxlan"}}`, []string{`SubnetMin "ten"`, "SubnetMax 10.5.2.7 is not the first"}},
+		{"an MTU too small, for IPv6 too", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00::/48", "Backend": {"Type": "vxlan", "MTU": 500}}`, []string{"MTU 500 is too small"}},
+		{"no backend and a network of loopbacks", `{"Network": "127.0.0.0/8"}`, []string{"there is no Backend", "Network 127.0.0.0/8 overlaps"}},
+		{"both families", `{"EnableIPv6": true, "Network": "10.5.0.0/16", "SubnetLen": 17, "IPv6Network": "fe80::/64", "Backend": {"Type": "vxlan", "VNI": 10000}}`, []string{"SubnetLen is 17", "IPv6Network fe80::/64 overlaps", "flannel-v6.10000"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := ReadConfig([]byte(tt.in)).Faults
+			for _, part := range tt.want {
+				if !slices.ContainsFunc(got, func(err error) bool { return strings.Contains(err.Error(), part) }) {
+					t.Errorf("got %q, want one that says %q", got, part)
+				}
+			}
+			if len(got) != len(tt.want) {
+				t.Errorf("got %d faults, want %d: %q", len(got), len(tt.want), got)
 			}
 		})
 	}

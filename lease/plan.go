@@ -39,9 +39,10 @@ func readPlan(o *object, f family) plan {
 	if s, ok := quoted(o, f.prefix+"Network", f.networkFor); ok {
 		v, err := netip.ParsePrefix(s)
 		if err != nil || v.Addr().BitLen() != f.bits || v.Addr().Is4In6() {
-			o.fault("%sNetwork %q is no network: put one as %s", f.prefix, clip(s), f.networkFor)
+			o.faultIn(f.prefix+"Network", "%sNetwork %q is no network: put one as %s", f.prefix, clip(s), f.networkFor)
+		} else {
+			p.network = v.Masked()
 		}
-		p.network = v.Masked()
 	}
 	p.len = int(number(o, f.prefix+"SubnetLen", 0, 0, int64(f.bits)))
 	p.min = readAddr(o, f, "SubnetMin")
@@ -61,7 +62,7 @@ func readAddr(o *object, f family, name string) netip.Addr {
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.BitLen() != f.bits || a.Is4In6() || a.Zone() != "" {
-		o.fault("%s %q is no address: put one as %s", name, clip(s), f.addressFor)
+		o.faultIn(name, "%s %q is no address: put one as %s", name, clip(s), f.addressFor)
 		return netip.Addr{}
 	}
 	if a.IsUnspecified() { // flannel's own word for the default
@@ -77,7 +78,7 @@ func readAddr(o *object, f family, name string) netip.Addr {
 // PHP writes.
 func quoted(o *object, name, example string) (string, bool) {
 	if o.nulls[name] {
-		o.fault("%s is null, which flanneld does not start with: put it as %q, or leave it out", name, example)
+		o.faultIn(name, "%s is null, which flanneld does not start with: put it as %q, or leave it out", name, example)
 		return "", false
 	}
 	raw, ok := o.fields[name]
@@ -85,7 +86,7 @@ func quoted(o *object, name, example string) (string, bool) {
 		return "", false
 	}
 	if strings.Contains(string(raw), `\`) {
-		o.fault(`%s is %s, with a backslash, which flanneld does not understand: put it as %q`, name, clip(string(raw)), example)
+		o.faultIn(name, `%s is %s, with a backslash, which flanneld does not understand: put it as %q`, name, clip(string(raw)), example)
 		return "", false
 	}
 	before := len(o.faults)
@@ -93,30 +94,33 @@ func quoted(o *object, name, example string) (string, bool) {
 	return s, len(o.faults) == before
 }
 
-// check compares the fields with each other and returns p with the defaults
-// filled in.
+// check compares the fields with each other, but for those that have a fault
+// already, and returns p with the defaults filled in.
 func (p plan) check(o *object) plan {
-	if !p.network.IsValid() {
+	if !p.network.IsValid() && !o.bad[p.prefix+"Network"] {
 		o.fault("there is no %sNetwork: put the overlay's, as %s", p.prefix, p.networkFor)
-		return p
 	}
-	if !p.checkLen(o) {
-		return p
-	}
+	fits := !o.bad[p.prefix+"SubnetLen"] && p.checkLen(o)
 	// The first subnet is never leased by default: its network address is the
 	// whole network's, which old software takes for a broadcast.
-	if !p.min.IsValid() {
+	if !p.min.IsValid() && p.isWhole(o, "SubnetMin", fits) {
 		p.min = setBits(p.network.Addr(), p.len-1, p.len)
 	}
-	if !p.max.IsValid() {
+	if !p.max.IsValid() && p.isWhole(o, "SubnetMax", fits) {
 		p.max = setBits(p.network.Addr(), p.network.Bits(), p.len)
 	}
-	p.checkBound(o, "SubnetMin", p.min)
-	p.checkBound(o, "SubnetMax", p.max)
-	if p.max.Less(p.min) {
+	p.checkBound(o, "SubnetMin", p.min, fits)
+	p.checkBound(o, "SubnetMax", p.max, fits)
+	if p.min.IsValid() && p.max.IsValid() && p.max.Less(p.min) {
 		o.fault("%sSubnetMin %v is above %sSubnetMax %v, so that there is no subnet to lease: swap them", p.prefix, p.min, p.prefix, p.max)
 	}
 	return p
+}
+
+// isWhole reports whether a bound that is not there has its default: one that is
+// there with a fault has none, and there is none without network and length.
+func (p plan) isWhole(o *object, bound string, fits bool) bool {
+	return fits && p.network.IsValid() && !o.bad[p.prefix+bound]
 }
 
 func (p *plan) checkLen(o *object) bool {
@@ -139,12 +143,17 @@ func (p *plan) checkLen(o *object) bool {
 	return true
 }
 
-func (p plan) checkBound(o *object, name string, a netip.Addr) {
-	if !p.network.Contains(a) {
+// checkBound looks at a bound, the zero Addr if it has a fault already; fits says
+// whether the length of subnets is known.
+func (p plan) checkBound(o *object, name string, a netip.Addr, fits bool) {
+	if !a.IsValid() {
+		return
+	}
+	if p.network.IsValid() && !p.network.Contains(a) {
 		o.fault("%s%s %v is outside %sNetwork %v", p.prefix, name, a, p.prefix, p.network)
 		return
 	}
-	if first := netip.PrefixFrom(a, p.len).Masked().Addr(); first != a {
+	if first := netip.PrefixFrom(a, p.len).Masked().Addr(); fits && first != a {
 		o.fault("%s%s %v is not the first address of a /%d: put %v", p.prefix, name, a, p.len, first)
 	}
 }
@@ -161,6 +170,9 @@ func setBits(a netip.Addr, from, to int) netip.Addr {
 
 // refuseOverlap refuses a network that has addresses of one of others.
 func (o *object) refuseOverlap(name string, network netip.Prefix, instead string, others ...string) {
+	if !network.IsValid() {
+		return
+	}
 	for _, s := range others {
 		if bad := netip.MustParsePrefix(s); network.Overlaps(bad) {
 			o.fault("%s %v overlaps %v, whose addresses no host can have; put a private network instead, as %s", name, network, bad, instead)

@@ -175,7 +175,9 @@ func (l *inLoop) checkOuter(d *Datagram, b []byte) Reason {
 	switch {
 	case fault == vxlan.Short || len(b) < vxlan.HeaderLen+ether.HeaderLen:
 		return ShortDatagram
-	case fault == vxlan.NoVNIFlag && l.known && binary.NativeEndian.Uint64(b) == 0:
+	case fault == vxlan.NoVNIFlag && binary.NativeEndian.Uint64(b) == 0:
+		// From strangers too: a host that has just got a lease, or another
+		// address, probes before we have heard of it. Nothing is in it to take.
 		return Probe
 	case fault == vxlan.NoVNIFlag:
 		return NoVNIFlag

@@ -60,7 +60,7 @@ func TestInDrops(t *testing.T) {
 		{name: "no Ethernet header", data: in(nil)[:21], want: ShortDatagram},
 		{name: "no I flag", data: spoilt(func(b []byte) { b[0] = 0 }), want: NoVNIFlag},
 		{name: "a peer's zeros", data: spoilt(func(b []byte) { clear(b[:8]) }), want: Probe},
-		{name: "a stranger's zeros", data: spoilt(func(b []byte) { clear(b[:8]) }), from: netip.MustParseAddr("192.168.0.99"), want: NoVNIFlag},
+		{name: "the zeros of a host that we have not heard of yet", data: spoilt(func(b []byte) { clear(b[:8]) }), from: netip.MustParseAddr("192.168.0.99"), want: Probe},
 		{name: "a flag that RFC 7348 reserves", data: spoilt(func(b []byte) { b[0] |= 0x40 }), want: ReservedBits},
 		{name: "a policy identifier", data: spoilt(func(b []byte) { b[0] |= 0x80; b[3] = 7 }), want: ReservedBits},
 		{name: "the last reserved byte", data: spoilt(func(b []byte) { b[7] = 1 }), want: ReservedBits},

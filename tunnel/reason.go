@@ -37,7 +37,7 @@ const (
 	// In: from the underlay to the TAP.
 
 	ShortDatagram // no room for a VXLAN and an Ethernet header
-	Probe         // a header of zeros: a peer tries its way to us, and loses nothing
+	Probe         // a header of zeros: somebody tries the way to us, and loses nothing
 	NoVNIFlag     // the I flag is not set: not VXLAN, or not valid
 	ReservedBits  // header bits that we do not understand
 	OtherVNI      // a VNI that is not ours

@@ -68,7 +68,7 @@ func (r *reporter) report() {
 
 // changes lists the reasons that grew, as in "in/not-a-peer+3". What a host's
 // own kernel sends as a matter of course (IPv6 discovery, multicast) is not
-// news, and neither are a peer's probes, and what comes while we start.
+// news, and neither are probes, and what comes while we start.
 func changes(direction string, now, before *Direction) []string {
 	var lines []string
 	for r := range NumReasons {

@@ -29,7 +29,7 @@ func describe(l *lab.Lab) labInfo {
 	o := l.Options()
 	return labInfo{
 		Name: l.Name(), Underlay: o.Underlay.String(), Network: o.Network.String(),
-		EtcdURL: l.EtcdURL(), EtcdUp: l.EtcdRunning(), Hosts: l.Hosts(),
+		EtcdURL: l.EtcdURL(), EtcdUp: l.EtcdRunning(), Hosts: l.Look(),
 	}
 }
 

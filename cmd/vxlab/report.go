@@ -89,10 +89,14 @@ func hostRow(name string, h lab.Host) table.Row {
 	case h.PID == 0:
 		runs = "nothing (vxtap is down: vxlab start" + nameArg(name) + " " + h.Node + ")"
 	}
-	if !h.Subnet.IsValid() {
-		return table.Row{name, h.Node, none, h.VTEP, none, none, none, runs}
+	vtep := none
+	if h.VTEP.IsValid() {
+		vtep = h.VTEP.String()
 	}
-	return table.Row{name, h.Node, h.Subnet, h.VTEP, h.MAC, h.MTU, h.Container, runs}
+	if !h.Subnet.IsValid() {
+		return table.Row{name, h.Node, none, vtep, none, none, none, runs}
+	}
+	return table.Row{name, h.Node, h.Subnet, vtep, h.MAC, h.MTU, h.Container, runs}
 }
 
 // demoTable is the demo's result, one line a host.

@@ -65,6 +65,7 @@ func (n *network) putConfig(ctx context.Context, c *cli.Context, value []byte, e
 	if err != nil {
 		return err
 	}
+	sortLeases(leases.Leases)
 	var p printer
 	p.consequences(before, lease.ReadConfig(value), leases)
 	switch {

@@ -149,6 +149,9 @@ func (d *daemon) announce() {
 	if len(d.idle) > 0 {
 		d.log.Warn("flags without effect so far", "flags", strings.Join(d.idle, ", "))
 	}
+	if len(d.strays) > 0 {
+		d.log.Warn("variables that stand for no flag, and have no effect", "variables", strings.Join(d.strays, ", "))
+	}
 	for _, reason := range d.lacks {
 		d.log.Warn("flag without its whole effect", "reason", reason)
 	}

@@ -18,7 +18,7 @@ import (
 type LeaseList struct {
 	Prefix   string        `json:"prefix"`
 	Revision int64         `json:"revision"` // of etcd, at which all of it was read
-	Leases   []LeaseEntry  `json:"leases"`   // in key order
+	Leases   []LeaseEntry  `json:"leases"`   // in the order of their subnets
 	Rejected []RejectedKey `json:"rejected"` // keys that make no sense, and leases that hosts leave out
 	Note     string        `json:"note"`     // what could not be judged; "" if all was
 }
@@ -73,16 +73,15 @@ func (n *network) leaseList(ctx context.Context) (LeaseList, error) {
 	if err != nil {
 		return LeaseList{}, err
 	}
-	l := LeaseList{Prefix: n.prefix, Revision: s.Revision, Leases: []LeaseEntry{}, Rejected: []RejectedKey{}}
+	l := LeaseList{Prefix: n.prefix, Revision: s.Revision, Leases: []LeaseEntry{}}
 	rejected := s.Rejected
 	if config, err := lease.ParseConfig(stored.Value); err == nil {
 		rejected = s.Select(config, lease.Lease{}).Rejected
 	} else {
 		l.Note = printable("without a network config that can be used it is not known which leases lie outside of it: " + err.Error())
 	}
-	for _, r := range rejected {
-		l.Rejected = append(l.Rejected, RejectedKey{Key: r.Key, Reason: r.Reason})
-	}
+	l.Rejected = rejectedKeys(rejected)
+	sortLeases(s.Leases)
 	now := time.Now()
 	for _, x := range s.Leases {
 		l.Leases = append(l.Leases, leaseEntry(x, now))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math"
 	"net/netip"
 	"slices"
@@ -73,8 +74,10 @@ func parseNetwork(s string) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("%q is no network, as 192.0.2.0/24 or 2001:db8::/32", s)
 	case p.Bits() == 0:
 		return netip.Prefix{}, fmt.Errorf("%q is everywhere: leave -ip-masq out", s)
+	case p != p.Masked():
+		return netip.Prefix{}, fmt.Errorf("%q is an address in a network: write %v, or the address alone", s, p.Masked())
 	}
-	return p.Masked(), nil
+	return p, nil
 }
 
 // rulesPlan is what rules the side wants.
@@ -171,10 +174,18 @@ func (s *side) setRules(ctx context.Context) error {
 		s.log.Error("rules cannot be set, trying on: the host's FORWARD policy must let the overlay through",
 			"kind", string(s.rulesKind), "reason", why, "error", err, "silence", "-iptables-forward-rules=false")
 	case p.Wanted():
-		s.log.Info("rules are set", "kind", string(s.rulesKind), "reason", why, "masquerade", p.Masquerade, "forward", p.Forward,
-			"new", strings.Join(changed, ", "))
+		sayRulesAreSet(s.log, p, why, changed)
 	}
 	return nil
+}
+
+// sayRulesAreSet says so, and what of the rules was not there before, if anything.
+func sayRulesAreSet(log *slog.Logger, p rules.Plan, why string, changed []string) {
+	attrs := []any{"kind", string(p.Kind), "reason", why, "masquerade", p.Masquerade, "forward", p.Forward}
+	if len(changed) > 0 {
+		attrs = append(attrs, "new", strings.Join(changed, ", "))
+	}
+	log.Info("rules are set", attrs...)
 }
 
 func (s *side) masqueradesRandomly(ctx context.Context, k rules.Kind) bool {

@@ -56,6 +56,7 @@ type settings struct {
 	logJSON     bool
 	idle        []string // flags that were given and have no effect so far
 	lacks       []string // what of a flag has no effect because of another
+	strays      []string // variables that are named as ours are and stand for no flag
 }
 
 // readSettings checks the flags of c and, for those that were not given, the
@@ -86,6 +87,7 @@ func readSettings(c *cli.Context, env []string) (settings, error) {
 		debug:       r.number("v", 0, math.MaxInt32) > 0,
 		logJSON:     r.choice("log-format", "text", "json") == "json",
 		idle:        r.idle(),
+		strays:      strays(env, c.App.Flags),
 	}
 	if text := r.text("offload"); len(r.faults) == 0 {
 		if s.txPath == txUplink && !s.offload.tso && !s.offload.uso {
@@ -129,7 +131,7 @@ func (r *reader) takeEnvironment(env []string, flags []cli.Flag) {
 // VXTAP_*, else FLANNELD_*. A variable that is empty does not count, as in
 // flanneld: unit files set empty ones to mean "the default".
 func fromEnvironment(env []string, flag string) (variable, value string) {
-	suffix := strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	suffix := variableSuffix(flag)
 	for _, variable := range []string{"VXTAP_" + suffix, "FLANNELD_" + suffix} {
 		// The last of several wins, as it does for os/exec.
 		for _, e := range slices.Backward(env) {
@@ -140,6 +142,9 @@ func fromEnvironment(env []string, flag string) (variable, value string) {
 	}
 	return "", ""
 }
+
+// variableSuffix is the name of a flag as variables have it.
+func variableSuffix(flag string) string { return strings.ToUpper(strings.ReplaceAll(flag, "-", "_")) }
 
 // fault notes what is wrong with a flag, under the name by which it was given.
 func (r *reader) fault(name, format string, args ...any) {

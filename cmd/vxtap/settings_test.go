@@ -51,7 +51,7 @@ func TestSettings(t *testing.T) {
 			"everything", []string{
 				"-etcd-endpoints=https://a:2379, https://b:2379/", "--etcd-prefix", "/net", "-etcd-cafile=ca", "-etcd-certfile=crt", "-etcd-keyfile=key",
 				"-etcd-username=me", "-etcd-password= s3cret ", "-public-ip=192.0.2.7", "-iface=eth0", "-iface=eth1", "-iface-regex=^(a,b)", "-iface-can-reach=192.0.2.1",
-				"-subnet-file=/s", "-subnet-lease-renew-margin=1439", "-lease-ttl=48h", "-on-lease-lost=exit", "-ip-masq", "-masq-exclude=10.0.0.0/8,192.0.2.9", "-masq-exclude=172.16.9.9/12",
+				"-subnet-file=/s", "-subnet-lease-renew-margin=1439", "-lease-ttl=48h", "-on-lease-lost=exit", "-ip-masq", "-masq-exclude=10.0.0.0/8,192.0.2.9", "-masq-exclude=172.16.0.0/12",
 				"-ip-masq-fully-random-disable", "-iptables-forward-rules=false", "-iptables-resync=9", "-ip-blackhole-route", "-run-dir=/r", "-state-dir=/var/lib/s", "-healthz-ip=::1", "-healthz-port=8080",
 				"-offload=off", "-queues=3", "-tx-path=udp", "-route-mode=per-peer", "-source-check=log", "-inner-source-check=off", "-v=10", "-log-format=json",
 			}, nil,
@@ -163,22 +163,24 @@ func TestAnnounceHasNoSecrets(t *testing.T) {
 // What flanneld does and vxtap does not must be missed in the log, not in the
 // traffic.
 func TestAnnounceSaysWhatIsMissing(t *testing.T) {
-	const idle, lacks, lo = "without effect", "without its whole effect", "is the loopback"
+	const idle, lacks, lo, stray = "without effect", "without its whole effect", "is the loopback", "variables=VXTAP_ETCD_PREFX"
 	tests := []struct {
 		name string
 		args []string
+		env  []string
 		want []string // the others must not be there
 	}{
-		{"no flags", nil, nil},
-		{"rules", []string{"-ip-masq", "-iptables-resync=9", "-ip-blackhole-route"}, nil},
-		{"a flag that does nothing", []string{"-vmodule=x"}, []string{idle}},
-		{"fewer offloads than it looks", []string{"-offload=-csum"}, []string{lacks}},
-		{"fewer queues than asked for", []string{"-offload=csum", "-queues=4"}, nil},
-		{"the loopback", []string{"-iface=127.0.0.1"}, []string{lo}},
+		{"no flags", nil, nil, nil},
+		{"rules", []string{"-ip-masq", "-iptables-resync=9", "-ip-blackhole-route"}, nil, nil},
+		{"a flag that does nothing", []string{"-vmodule=x"}, nil, []string{idle}},
+		{"fewer offloads than it looks", []string{"-offload=-csum"}, nil, []string{lacks}},
+		{"fewer queues than asked for", []string{"-offload=csum", "-queues=4"}, nil, nil},
+		{"a mistyped variable", nil, []string{"VXTAP_ETCD_PREFX=hunter2"}, []string{stray}},
+		{"the loopback", []string{"-iface=127.0.0.1"}, nil, []string{lo}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s, err := parse(t, tt.args, nil)
+			s, err := parse(t, tt.args, tt.env)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -188,7 +190,10 @@ func TestAnnounceSaysWhatIsMissing(t *testing.T) {
 				d.home.Store(s.homeAt(host.Uplink{Addr: netip.MustParseAddr("127.0.0.1")}))
 			}
 			d.announce()
-			for _, line := range []string{idle, lacks, lo} {
+			if strings.Contains(b.String(), "hunter2") {
+				t.Error("the log has the value of a variable, which may be a secret")
+			}
+			for _, line := range []string{idle, lacks, lo, stray} {
 				want := 0
 				if slices.Contains(tt.want, line) {
 					want = 1

@@ -279,9 +279,7 @@ func (s *Status) addSegment(seg *segment) {
 	s.Peers = seg.ipv4.peersStatus(st.Peers)
 	view := seg.view.Load()
 	s.OtherBackend = view.OtherBackend
-	for _, r := range view.Rejected {
-		s.Rejected = append(s.Rejected, RejectedKey{Key: r.Key, Reason: r.Reason})
-	}
+	s.Rejected = rejectedKeys(view.Rejected)
 }
 
 func (s *side) txPathStatus(frames uint64) TXPathStatus {

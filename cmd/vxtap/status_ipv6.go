@@ -71,5 +71,6 @@ func (s *side) peersStatus(peers []tunnel.PeerStats) []PeerStatus {
 			Direct: s.isDirect(p.Subnet),
 		})
 	}
+	sortPeers(all)
 	return all
 }

@@ -22,7 +22,7 @@ func TestHostIsMended(t *testing.T) {
 		{"the route is deleted", "ip route del 172.30.0.0/16", "the route"},
 		{"the neighbour is deleted", "ip neigh del 169.254.84.72 dev flannel.1", "the gateway's neighbour"},
 		{"the address is deleted", "ip addr del $(ip -4 -o addr show flannel.1 | awk '{print $4}') dev flannel.1", "the address"},
-		{"the TAP is taken down", "ip link set flannel.1 down", "the state up"},
+		{"the TAP is taken down", "ip link set flannel.1 down", "the link state"},
 		{"the TAP has another MAC", "ip link set flannel.1 address 02:99:99:99:99:99", "the MAC"},
 		{"the TAP has another MTU", "ip link set flannel.1 mtu 1300", "the MTU"},
 		{"the TAP is flushed", "ip addr flush dev flannel.1; ip neigh flush all nud permanent dev flannel.1; ip route flush dev flannel.1", "the address"},

@@ -102,7 +102,7 @@ func deviceSteps(p Plan, link netlink.Link) []step {
 		{what: "the address", holds: func() (bool, error) { return hasAddress(p, link) }, set: func() error {
 			return netlink.AddrReplace(link, ownAddress(p))
 		}},
-		{what: "the state up", holds: know(up), set: func() error { return netlink.LinkSetUp(link) }},
+		{what: "the link state", holds: know(up), set: func() error { return netlink.LinkSetUp(link) }},
 		{what: "the queueing discipline", holds: know(up && isWithoutQueue(link)), set: func() error { dropQueueingDiscipline(p, link); return nil }, spare: true},
 		{what: "the gateway's neighbour", aggregate: true, holds: func() (bool, error) { return hasNeighbour(routerNeighbour(p, link)) }, set: func() error {
 			return netlink.NeighSet(routerNeighbour(p, link))

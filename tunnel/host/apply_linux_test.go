@@ -155,7 +155,7 @@ func TestApplyMends(t *testing.T) {
 		{"an address of another subnet", func(t *testing.T, l netlink.Link) {
 			must(t, netlink.AddrAdd(l, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("10.5.9.0/32"))}))
 		}, []string{"the addresses of other subnets"}},
-		{"taken down", func(t *testing.T, l netlink.Link) { must(t, netlink.LinkSetDown(l)) }, []string{"the state up", "the gateway's neighbour", "the route"}},
+		{"taken down", func(t *testing.T, l netlink.Link) { must(t, netlink.LinkSetDown(l)) }, []string{"the link state", "the gateway's neighbour", "the route"}},
 		{"another MTU", func(t *testing.T, l netlink.Link) { must(t, netlink.LinkSetMTU(l, 1400)) }, []string{"the MTU"}},
 		{"another MAC", func(t *testing.T, l netlink.Link) {
 			must(t, netlink.LinkSetHardwareAddr(l, net.HardwareAddr{2, 9, 9, 9, 9, 9}))

@@ -200,7 +200,7 @@ func TestApply6Mends(t *testing.T) {
 			must(t, netlink.AddrAdd(l, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("fd00:5:0:9::/128")), Flags: unix.IFA_F_NODAD}))
 		}, []string{"the addresses of other subnets"}},
 		{"taken down", func(t *testing.T, l netlink.Link) { must(t, netlink.LinkSetDown(l)) },
-			[]string{"the address", "the state up", "the gateway's neighbour", "the route"}},
+			[]string{"the address", "the link state", "the gateway's neighbour", "the route"}},
 		{"IPv6 switched off", func(t *testing.T, _ netlink.Link) {
 			must(t, os.WriteFile(disableIPv6(device6), []byte("1"), 0))
 		}, []string{"IPv6", "the address", "the gateway's neighbour", "the route"}},

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -67,12 +68,12 @@ func (l *Lab) awaitEtcd(ctx context.Context) error {
 		return err
 	}
 	defer net.Close()
-	return l.etcd.await(ctx, etcdWait, net, l.options.etcdURL()+"/health")
+	return l.etcd.await(ctx, etcdWait, net, func() []string { return []string{l.options.etcdURL() + "/health"} })
 }
 
-// await returns when a GET of url from inside ns gets status 200, or an error
-// when the process ends or limit has passed.
-func (p *process) await(ctx context.Context, limit time.Duration, ns *netns.Namespace, url string) error {
+// await returns when a GET of one of urls from inside ns gets status 200, or an
+// error when the process ends or limit has passed.
+func (p *process) await(ctx context.Context, limit time.Duration, ns *netns.Namespace, urls func() []string) error {
 	late := errors.New("late")
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
@@ -80,10 +81,12 @@ func (p *process) await(ctx context.Context, limit time.Duration, ns *netns.Name
 		if err := p.died(); err != nil {
 			return false, err
 		}
-		return answers(ctx, ns, url), nil
+		return slices.ContainsFunc(urls(), func(url string) bool { return answers(ctx, ns, url) }), nil
 	})
 	if errors.Is(err, late) {
-		return p.fault(fmt.Sprintf("is not ready after %v", limit))
+		e := p.fault(fmt.Sprintf("is not ready after %v", limit))
+		e.runs = true
+		return e
 	}
 	return err
 }
@@ -152,8 +155,8 @@ func (l *Lab) settle(ctx context.Context, n int) error {
 		return err
 	}
 	defer host.Close()
-	url := "http://" + netip.AddrPortFrom(l.options.vtep(n), healthPort).String() + "/readyz"
-	if err := l.daemons[n-1].await(ctx, daemonWait, host, url); err != nil {
+	urls := func() []string { return readyURLs(host) }
+	if err := l.daemons[n-1].await(ctx, daemonWait, host, urls); err != nil {
 		return err
 	}
 	return l.follow(host, n)

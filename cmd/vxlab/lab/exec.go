@@ -15,10 +15,12 @@ import (
 // that fails. The command finds the lab's vxtap first in its PATH, and in its
 // environment, beside env:
 //
-//	VXTAP_RUN_DIR     the run directory of the host's daemon: "vxtap status" works
-//	ETCDCTL_ENDPOINTS the lab's etcd
-//	VXLAB_NAME        the lab
-//	VXLAB_NODE        the node
+//	VXTAP_ETCD_ENDPOINTS, VXTAP_ETCD_PREFIX            the lab's network: "vxtap lease show" works
+//	VXTAP_RUN_DIR, VXTAP_STATE_DIR, VXTAP_SUBNET_FILE  where the host's daemon has its files: "vxtap
+//	                                                   status" works, and one that is started by hand
+//	                                                   leaves the machine's own files alone
+//	ETCDCTL_ENDPOINTS                                  the lab's etcd
+//	VXLAB_NAME, VXLAB_NODE                             the lab, and the node
 func (l *Lab) Exec(node string, argv, env []string) error {
 	if len(argv) == 0 {
 		return errors.New("no command is given")
@@ -36,19 +38,36 @@ func (l *Lab) Exec(node string, argv, env []string) error {
 	if path := lookup(env, "PATH"); path != "" {
 		dirs += string(filepath.ListSeparator) + path
 	}
-	env = set(env, "PATH", dirs)
-	if n > 0 {
-		env = set(env, "VXTAP_RUN_DIR", l.runDir(n))
-	}
-	env = set(env, "ETCDCTL_API", "3")
-	env = set(env, "ETCDCTL_ENDPOINTS", l.options.etcdURL())
-	env = set(env, "VXLAB_NAME", l.options.Name)
-	env = set(env, "VXLAB_NODE", node)
 	program, err := findProgram(argv[0], dirs)
 	if err != nil {
 		return err
 	}
-	return ns.Exec(program, argv, env)
+	return ns.Exec(program, argv, l.environment(node, n, env, dirs))
+}
+
+// environment is env as Exec gives it to a command in a node of number n, 0 for
+// the underlay.
+func (l *Lab) environment(node string, n int, env []string, path string) []string {
+	dir, subnetFile := l.runDir(n), l.subnetFile(n)
+	if n == 0 { // no daemon runs there, and none that is started may leave the lab
+		dir = filepath.Join(StateDir(l.options.Name), Underlay)
+		subnetFile = filepath.Join(dir, "subnet.env")
+	}
+	for _, v := range [][2]string{
+		{"PATH", path},
+		{"VXTAP_ETCD_ENDPOINTS", l.options.etcdURL()},
+		{"VXTAP_ETCD_PREFIX", EtcdPrefix},
+		{"VXTAP_RUN_DIR", dir},
+		{"VXTAP_STATE_DIR", dir},
+		{"VXTAP_SUBNET_FILE", subnetFile},
+		{"ETCDCTL_API", "3"},
+		{"ETCDCTL_ENDPOINTS", l.options.etcdURL()},
+		{"VXLAB_NAME", l.options.Name},
+		{"VXLAB_NODE", node},
+	} {
+		env = set(env, v[0], v[1])
+	}
+	return env
 }
 
 func lookup(env []string, key string) string {

@@ -300,7 +300,7 @@ func (l *Lab) open(node string) (*netns.Namespace, error) {
 type Host struct {
 	Node      string       `json:"node"`      // "h1"
 	Namespace string       `json:"namespace"` // as for ip netns exec
-	VTEP      netip.Addr   `json:"vtep"`      // its underlay address
+	VTEP      netip.Addr   `json:"vtep"`      // its underlay address, as the lab gave it; see Look
 	Subnet    netip.Prefix `json:"subnet"`    // leased; zero for a bare host
 	MAC       ether.MAC    `json:"mac"`       // of its VXLAN device, as in its lease
 	MTU       int          `json:"mtu"`       // of the overlay, in bytes

@@ -216,7 +216,7 @@ func (p *process) died() error {
 }
 
 // fault returns an error about the process with the end of its log.
-func (p *process) fault(what string) error {
+func (p *process) fault(what string) *ProcessError {
 	return &ProcessError{Process: p.name, What: what, Log: p.log, Tail: tail(p.log)}
 }
 
@@ -227,15 +227,37 @@ type ProcessError struct {
 	What    string   // "ended: exit status 1"
 	Log     string   // path of its log; a lab that is taken down takes it along
 	Tail    []string // the last lines of the log
+
+	runs bool // it has not ended
 }
 
-// Error is one line, with the last line of the log.
+// Error is one line. What ended said why in the last line of its log; what runs
+// may have said anything there, so that of it only a warning counts.
 func (e *ProcessError) Error() string {
 	s := e.Process + " " + e.What
-	if len(e.Tail) > 0 {
-		s += ": " + e.Tail[len(e.Tail)-1]
+	if !e.runs {
+		if len(e.Tail) > 0 {
+			s += ": " + e.Tail[len(e.Tail)-1]
+		}
+		return s
 	}
-	return s
+	for _, line := range slices.Backward(e.Tail) {
+		if isWarning(line) {
+			return s + "; the last warning in its log: " + line
+		}
+	}
+	return s + ", and its log does not say why: " + e.Log
+}
+
+// isWarning reports whether a line of a log is a warning or an error, in the forms
+// that vxtap and etcd have.
+func isWarning(line string) bool {
+	for _, mark := range []string{"level=WARN", "level=ERROR", `"level":"WARN"`, `"level":"ERROR"`, `"level":"warn"`, `"level":"error"`, `"level":"fatal"`} {
+		if strings.Contains(line, mark) {
+			return true
+		}
+	}
+	return false
 }
 
 // How much of a log is shown.

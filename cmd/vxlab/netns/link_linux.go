@@ -139,6 +139,27 @@ func (n *Namespace) DeleteAddrs(device string) error {
 	}, "delete addresses of %s", device)
 }
 
+// Addrs returns the addresses of a device, IPv4 before IPv6, link-local ones
+// without their zone.
+func (n *Namespace) Addrs(device string) ([]netip.Addr, error) {
+	var all []netip.Addr
+	err := n.onLink(device, func(h *netlink.Handle, link netlink.Link) error {
+		for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+			found, err := h.AddrList(link, family)
+			if err != nil {
+				return err
+			}
+			for _, x := range found {
+				if a, ok := netip.AddrFromSlice(x.IP); ok {
+					all = append(all, a.Unmap())
+				}
+			}
+		}
+		return nil
+	}, "list addresses of %s", device)
+	return all, err
+}
+
 // AddRoute adds a route through via; the zero Prefix is the default route.
 func (n *Namespace) AddRoute(dst netip.Prefix, via netip.Addr) error {
 	if !dst.IsValid() {

@@ -67,6 +67,9 @@ func (n *Namespace) AddAddr(string, netip.Prefix) error { return unsupported() }
 // DeleteAddrs is not there on this platform.
 func (n *Namespace) DeleteAddrs(string) error { return unsupported() }
 
+// Addrs is not there on this platform.
+func (n *Namespace) Addrs(string) ([]netip.Addr, error) { return nil, unsupported() }
+
 // AddRoute is not there on this platform.
 func (n *Namespace) AddRoute(netip.Prefix, netip.Addr) error { return unsupported() }
 
