@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"vxtap/lease"
@@ -22,11 +23,11 @@ const (
 
 // relocate finds out where the host is, before a segment is opened in the place of
 // one that ended. While that one ran followHome did; what came in between, nobody
-// has followed. own is the lease of the segment that ended.
-func (d *daemon) relocate(ctx context.Context, own lease.Lease) {
+// has followed. before is that segment.
+func (d *daemon) relocate(ctx context.Context, before *segment) {
 	var said bool
 	for deadline := time.Now().Add(relocateWithin); ; {
-		moved, err := d.lookForHome(own)
+		moved, err := d.lookForHome(*before.own.Load(), before.ipv6 != nil)
 		if err == nil {
 			if moved {
 				d.redial()
@@ -34,7 +35,7 @@ func (d *daemon) relocate(ctx context.Context, own lease.Lease) {
 			return
 		}
 		if !said {
-			d.log.Warn("the tunnel's address is gone, waiting for one", "address", d.at().uplink.Addr, "error", err)
+			d.log.Warn("the tunnel's address is gone, waiting for one", "address", d.at().uplink.Addr, "ipv6", d.at().uplink.Addr6, "error", err)
 			said = true
 		}
 		if time.Now().After(deadline) || pause(ctx, relocateEvery) != nil {
@@ -43,23 +44,42 @@ func (d *daemon) relocate(ctx context.Context, own lease.Lease) {
 	}
 }
 
-// lookForHome reports whether the host has another address than it had. It has
-// none that the tunnel could use where there is an error.
-func (d *daemon) lookForHome(own lease.Lease) (moved bool, err error) {
+// lookForHome reports whether the host, which had own, has another address than it
+// had. It has none that the tunnel could use where there is an error. IPv6 counts
+// where the host is dual-stack.
+func (d *daemon) lookForHome(own lease.Lease, dual bool) (moved bool, err error) {
 	at := d.at()
-	if _, err := host.FindUplink(host.Choice{Names: []string{at.uplink.Addr.String()}}); err == nil {
+	gone := !isOnHost(at.uplink.Addr)
+	gone6 := dual && !isOnHost(at.uplink.Addr6)
+	switch {
+	case !gone && !gone6:
 		return false, nil
-	}
-	if d.publicIP.IsValid() && at.uplink.Addr == d.publicIP {
+	case gone && at.uplink.Addr == d.publicIP:
 		return false, fmt.Errorf("-public-ip=%s is on no interface any more", d.publicIP)
+	case gone6 && at.uplink.Addr6 == d.publicIPv6:
+		return false, fmt.Errorf("-public-ipv6=%s is on no interface any more", d.publicIPv6)
 	}
 	up, err := host.FindUplink(d.settings.uplink)
 	if err != nil {
 		return false, err
 	}
+	if gone6 && !up.Addr6.IsValid() {
+		return false, fmt.Errorf("the interface %s has no IPv6 address", up.Name)
+	}
+	if !gone {
+		addr6 := up.Addr6
+		up = at.uplink
+		up.Addr6 = addr6
+	}
 	d.before, d.formerPath = own, d.memoryPath()
 	d.home.Store(d.homeAt(up))
-	d.log.Warn("the tunnel's address is another one now, following", "address", up.Addr, "interface", up.Name,
-		"before", at.uplink.Addr, "vtep", d.at().vtep)
+	d.log.Warn("the tunnel's address is another one now, following", "address", up.Addr, "ipv6", up.Addr6, "interface", up.Name,
+		"before", at.uplink.Addr, "ipv6_before", at.uplink.Addr6)
 	return true, nil
+}
+
+// isOnHost reports whether an interface has the address a.
+func isOnHost(a netip.Addr) bool {
+	up, err := host.FindUplink(host.Choice{Names: []string{a.String()}})
+	return err == nil && (up.Addr == a || up.Addr6 == a)
 }
