@@ -238,6 +238,7 @@ func (d *daemon) runSegment(ctx context.Context, at place) error {
 		if closed != nil {
 			d.log.Warn("the segment was not closed cleanly", "device", s.device, "error", closed)
 		}
+		d.relocate(ctx, s)
 		return err
 	}
 	return errors.Join(err, closed)

@@ -156,6 +156,11 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Not as far as to end what forwards, for a config that this host cannot start
+	// with: somebody mends it.
+	if err := s.d.outside(config); err != nil {
+		return err
+	}
 	if !s.fits(config) {
 		s.log.Warn("the network config changed, starting afresh")
 		return &movedError{place{config: config}}

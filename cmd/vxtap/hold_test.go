@@ -93,6 +93,18 @@ func TestHoldOutlivesWhatKeepsTheLeaseAway(t *testing.T) {
 			want: "network config is not JSON",
 		},
 		{
+			name: "a config in whose network this host's own address lies",
+			harm: func(store *leasetest.Store, key string) {
+				store.Force("config", `{"Network": "192.0.2.0/24", "Backend": {"Type": "vxlan"}}`, 0)
+				store.Force(key, otherHost, 0)
+			},
+			mend: func(store *leasetest.Store, key string) {
+				store.Force("config", oneSubnet, 0)
+				store.Forget(key)
+			},
+			want: "lies inside the overlay's Network 192.0.2.0/24",
+		},
+		{
 			name: "etcd refuses",
 			harm: func(store *leasetest.Store, key string) {
 				store.Force(key, otherHost, 0)

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 
+	"vxtap/lease"
 	"vxtap/tunnel/host"
 )
 
@@ -34,4 +36,24 @@ func (d *daemon) at() home {
 		return *h
 	}
 	return home{}
+}
+
+// outside returns an error if an address that the tunnel uses lies in the network
+// of c: the tunnel would carry itself.
+func (d *daemon) outside(c lease.Config) error {
+	at := d.at()
+	inside := func(network netip.Prefix, addrs ...netip.Addr) error {
+		for _, a := range addrs {
+			if network.Contains(a) {
+				return fmt.Errorf("address %s of this host lies inside the overlay's Network %s, so that the tunnel would carry itself: "+
+					"choose another interface with -iface, or another Network", a, network)
+			}
+		}
+		return nil
+	}
+	err := inside(c.Network, at.uplink.Addr, at.vtep)
+	if err == nil && c.EnableIPv6 && d.withoutIPv6(c.Backend) == "" {
+		err = inside(c.IPv6Network, at.uplink.Addr6.WithZone(""), at.vtep6)
+	}
+	return err
 }

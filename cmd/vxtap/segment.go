@@ -124,11 +124,8 @@ func (s *segment) checkAdmin(ctx context.Context) error {
 func (s *side) check(ctx context.Context) error {
 	host.AwaitAddress(ctx, s.local().Addr())
 	s.mtu.Store(int32(s.wantedMTU()))
-	for _, a := range []netip.Addr{s.addr(), s.vtep()} {
-		if s.network().Contains(a) {
-			return fmt.Errorf("address %s of this host lies inside the overlay's Network %s, so that the tunnel would carry itself: "+
-				"choose another interface with -iface, or another Network", a, s.network())
-		}
+	if err := s.d.outside(s.config); err != nil {
+		return err
 	}
 	return s.checkFree(ctx)
 }
