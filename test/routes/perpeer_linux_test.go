@@ -102,7 +102,7 @@ func TestPerPeerRoutes(t *testing.T) {
 			{"the neighbour", "ip neigh del " + subnet.Addr().String() + " dev flannel.1", "the neighbour " + subnet.Addr().String()},
 			{"the neighbour's MAC", "ip neigh replace " + subnet.Addr().String() + " dev flannel.1 lladdr 02:09:09:09:09:09 nud permanent", "the neighbour " + subnet.Addr().String()},
 			{"all of it", "ip route flush dev flannel.1; ip neigh flush all nud permanent dev flannel.1", "the route to " + subnet.String()},
-			{"the link state", "ip link set flannel.1 down", "the link state (up)"},
+			{"the TAP down", "ip link set flannel.1 down", "the link state"},
 			{"the device", "ip link del flannel.1", "starting afresh"},
 		} {
 			bed.Run(t, h1, "sh", "-c", tt.do)
