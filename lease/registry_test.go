@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,9 +34,27 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
+// said is a text that may be read while somebody writes on.
+type said struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
 // logTo returns a logger and what it has written.
-func logTo() (*slog.Logger, *strings.Builder) {
-	b := new(strings.Builder)
+func logTo() (*slog.Logger, *said) {
+	b := new(said)
 	return slog.New(slog.NewTextHandler(b, nil)), b
 }
 
