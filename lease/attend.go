@@ -37,7 +37,8 @@ func (r *Registry) attend(ctx context.Context, a attention) error {
 		case err == nil:
 			continue
 		}
-		if said.due(err.Error()) {
+		// That is over with the next read, or that says what is wrong.
+		if !errors.Is(err, errBehind) && said.due(err.Error()) {
 			a.log.Warn("not watched at present, what was last known stays", "task", a.what, "error", err)
 		}
 		if sleep(ctx, b.next()) != nil {

@@ -123,17 +123,34 @@ func (b *backoff) reset() { b.last = 0 }
 // it delivered a change, or lived longer than the longest wait. A store that
 // grants a watch and breaks it at once would otherwise be read in full ten
 // times a second by every host.
+//
+// A store that has not come to from yet, of which the read was, has gone back since,
+// or the watch is at a member that lags. It would say nothing until it is there
+// again, which after a restore may be never: errBehind.
 func (r *Registry) watch(ctx context.Context, prefix string, from int64, b *backoff, deliver func(Batch)) error {
-	since, useful := time.Now(), false
-	err := r.store.Watch(ctx, prefix, from, func(batch Batch) {
+	since, useful, behind := time.Now(), false, false
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err := r.store.Watch(inner, prefix, from, func(batch Batch) {
+		if behind = behind || batch.Revision < from-1; behind {
+			cancel()
+			return
+		}
+		from = max(from, batch.Revision+1)
 		useful = useful || len(batch.Events) > 0
 		deliver(batch)
 	})
+	if behind && ctx.Err() == nil {
+		return errBehind
+	}
 	if useful || time.Since(since) > b.most {
 		b.reset()
 	}
 	return err
 }
+
+// errBehind says that a watch has begun before what was read.
+var errBehind = errors.New("etcd has not come to what it has told before")
 
 // jitter returns d less a random part of at most spread.
 func jitter(d, spread time.Duration) time.Duration {

@@ -86,8 +86,11 @@ type Event struct {
 // Batch is what one message of a watch carries. Events may be empty: the watch
 // is alive, and nothing happened up to Revision.
 type Batch struct {
-	Events   []Event
-	Revision int64 // everything up to this revision has been delivered
+	Events []Event
+	// Revision: everything up to it has been delivered. It is less than in the
+	// Batch before, or than what was asked for, where the store has not come, or
+	// comes no more, that far.
+	Revision int64
 }
 
 // Errors that a Store returns, wrapped with what it knows.

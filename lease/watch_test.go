@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -203,6 +204,34 @@ func TestWatchAfterARestoredBackup(t *testing.T) {
 		}
 		s.Force("subnets/10.5.201.0-24", leasetest.Value(t, 201), 0)
 		w.Until(t, "what came after it", count(2))
+	})
+}
+
+// goesBack is a store that is restored from a backup between a read and the watch
+// that follows it.
+type goesBack struct {
+	*leasetest.Store
+	once sync.Once
+}
+
+func (g *goesBack) Watch(ctx context.Context, prefix string, from int64, deliver func(lease.Batch)) error {
+	g.once.Do(func() { g.Restore(2) })
+	return g.Store.Watch(ctx, prefix, from, deliver)
+}
+
+// Such a watch breaks nowhere, and would be silent until the store comes to the
+// revision that it had before.
+func TestWatchThatBeginsInThePast(t *testing.T) {
+	bubble(t, func(t *testing.T, s *leasetest.Store) {
+		for n := range 9 {
+			s.Force(fmt.Sprintf("subnets/10.5.%d.0-24", n+1), leasetest.Value(t, n+1), 0)
+		}
+		start := time.Now()
+		w := leasetest.Watch(t, lease.New(&goesBack{Store: s}, lease.Options{}))
+		w.Until(t, "what the backup has", count(0))
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("took %v", took)
+		}
 	})
 }
 

@@ -170,10 +170,14 @@ func (s *Store) watch(ctx context.Context, prefix string, from int64, deliver fu
 
 // batch converts one message. Its Revision is that of the last event in it, not
 // the header's: etcd sends a watch that is behind its history in several
-// messages, each with the revision that the store has by now.
+// messages, each with the revision that the store has by now. The first one, which
+// says that the watch is there, tells whether the store has come to before.
 func (s *Store) batch(resp clientv3.WatchResponse, before int64) lease.Batch {
 	b := lease.Batch{Revision: before, Events: make([]lease.Event, len(resp.Events))}
-	if resp.IsProgressNotify() {
+	switch {
+	case resp.Created:
+		b.Revision = min(before, resp.Header.Revision)
+	case resp.IsProgressNotify():
 		b.Revision = resp.Header.Revision
 	}
 	for i, ev := range resp.Events {
