@@ -93,6 +93,7 @@ func TestFlood(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 15*time.Second)
 	defer stop()
 	junk := make([]byte, 100)
+	junk[0] = 1 // no VNI, and no probe, of which the header is zeros
 	for range 2 {
 		conn, err := b.Node("net").DialContext(ctx, "udp4", target)
 		if err != nil {
