@@ -140,7 +140,9 @@ func TestSecretsStaySecret(t *testing.T) {
 	for from, want := range map[string]string{
 		"vxtap [status -run": "certificate ends in (59m|1h 0m)", "vxtap [status -o": `"certificate_ends": "20`, "curl": "vxtap_etcd_certificate_expiry_seconds 3[56]",
 	} {
-		if !slices.ContainsFunc(l.heard, func(h heard) bool { return strings.HasPrefix(h.from, from) && regexp.MustCompile(want).MatchString(h.text) }) {
+		if !slices.ContainsFunc(l.heard, func(h heard) bool {
+			return strings.HasPrefix(h.from, from) && regexp.MustCompile(want).MatchString(h.text)
+		}) {
 			t.Errorf("%s does not say %s when the certificate ends: %v", from, want, l.heard)
 		}
 	}
