@@ -47,6 +47,28 @@ func (r *Registry) attend(ctx context.Context, a attention) error {
 	}
 }
 
+// tellOf calls publish for news until ctx ends, with at least gap in between.
+func (r *Registry) tellOf(ctx context.Context, what string, news <-chan struct{}, gap time.Duration, publish func()) {
+	alive := r.signs.begin(what)
+	defer alive.end()
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		alive.within(turnWithin)
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			continue
+		case <-news:
+		}
+		publish()
+		if sleep(ctx, gap) != nil {
+			return
+		}
+	}
+}
+
 // watchAwhile watches what begins with prefix until the next full read is due or
 // ctx ends (nil), or until the watch breaks.
 func (r *Registry) watchAwhile(ctx context.Context, prefix string, from int64, b *backoff, deliver func(Batch)) error {

@@ -24,7 +24,7 @@ import (
 func (r *Registry) Watch(ctx context.Context, publish func(Snapshot)) error {
 	f := &follower{r: r, news: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
-	wg.Go(func() { f.publish(ctx, publish) })
+	wg.Go(func() { r.tellOf(ctx, "publish leases", f.news, publishGap, func() { publish(f.current()) }) })
 	err := r.attend(ctx, attention{what: "watch leases", log: r.log, follow: f.follow})
 	wg.Wait()
 	return err
@@ -47,28 +47,11 @@ type follower struct {
 // burst of changes is published at once, the rest together.
 const publishGap = time.Millisecond
 
-func (f *follower) publish(ctx context.Context, publish func(Snapshot)) {
-	alive := f.r.signs.begin("publish leases")
-	defer alive.end()
-	t := time.NewTicker(tick)
-	defer t.Stop()
-	for {
-		alive.within(turnWithin)
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			continue
-		case <-f.news:
-		}
-		f.mu.Lock()
-		s := snapshotIn(f.r.takeSpare(), f.entries, f.revision)
-		f.mu.Unlock()
-		publish(s)
-		if sleep(ctx, publishGap) != nil {
-			return
-		}
-	}
+// current returns the leases as they are now.
+func (f *follower) current() Snapshot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return snapshotIn(f.r.takeSpare(), f.entries, f.revision)
 }
 
 // Reuse takes back a Snapshot that Watch has given and that nobody reads any

@@ -33,7 +33,9 @@ const configGap = time.Second
 func (r *Registry) WatchConfig(ctx context.Context, publish func(ConfigNews)) error {
 	f := &configFollower{r: r, news: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
-	wg.Go(func() { f.publish(ctx, publish) })
+	wg.Go(func() {
+		r.tellOf(ctx, "publish the network config", f.news, configGap, func() { publish(f.current()) })
+	})
 	err := r.attend(ctx, attention{what: "watch the network config", log: r.log, follow: f.follow})
 	wg.Wait()
 	return err
@@ -57,27 +59,6 @@ type configFollower struct {
 	filled   bool // it has been read at least once
 
 	rollbacks rollbacks
-}
-
-func (f *configFollower) publish(ctx context.Context, publish func(ConfigNews)) {
-	alive := f.r.signs.begin("publish the network config")
-	defer alive.end()
-	t := time.NewTicker(tick)
-	defer t.Stop()
-	for {
-		alive.within(turnWithin)
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			continue
-		case <-f.news:
-		}
-		publish(f.current())
-		if sleep(ctx, configGap) != nil {
-			return
-		}
-	}
 }
 
 // current reads the config as it is now.

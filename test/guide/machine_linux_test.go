@@ -36,8 +36,8 @@ set -euo pipefail
 hostname "$2"
 mount -t tmpfs none "$1"
 for d in etc var/lib usr/local; do
-  mkdir -p "$1/new/$d" "$1/work/$d"
-  mount -t overlay none -o "lowerdir=/$d,upperdir=$1/new/$d,workdir=$1/work/$d" "/$d"
+  mkdir -p "$1/upper/$d" "$1/scratch/$d"
+  mount -t overlay none -o "lowerdir=/$d,upperdir=$1/upper/$d,workdir=$1/scratch/$d" "/$d"
 done
 mkdir "$1/root"
 cp -r "$4" "$1/root/packaging"
