@@ -174,14 +174,7 @@ type StoredConfigStatus struct {
 }
 
 func configGet(c *cli.Context, env []string) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	isJSON, err := tableOrJSON(c)
-	if err != nil {
-		return err
-	}
-	return withNetwork(c, env, func(ctx context.Context, n *network) error {
+	return showNetwork(c, env, func(ctx context.Context, n *network, isJSON bool) error {
 		stored, err := n.Config(ctx)
 		if err != nil {
 			return err

@@ -40,14 +40,7 @@ type LeaseEntry struct {
 }
 
 func leaseShow(c *cli.Context, env []string) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	isJSON, err := tableOrJSON(c)
-	if err != nil {
-		return err
-	}
-	return withNetwork(c, env, func(ctx context.Context, n *network) error {
+	return showNetwork(c, env, func(ctx context.Context, n *network, isJSON bool) error {
 		l, err := n.leaseList(ctx)
 		if err != nil {
 			return err

@@ -118,6 +118,19 @@ type network struct {
 	prefix string
 }
 
+// showNetwork is withNetwork for a command that takes no operands and shows
+// something, as a table or as JSON.
+func showNetwork(c *cli.Context, env []string, f func(ctx context.Context, n *network, isJSON bool) error) error {
+	if _, err := operands(c); err != nil {
+		return err
+	}
+	isJSON, err := tableOrJSON(c)
+	if err != nil {
+		return err
+	}
+	return withNetwork(c, env, func(ctx context.Context, n *network) error { return f(ctx, n, isJSON) })
+}
+
 // withNetwork calls f with the network that the flags and the environment of c
 // say, and closes it. f has operateFor.
 func withNetwork(c *cli.Context, env []string, f func(context.Context, *network) error) error {
