@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"syscall"
 
@@ -74,6 +75,9 @@ func (s *side) openTAP(ctx context.Context) error {
 		return err
 	}
 	s.tap = dev
+	if i, err := net.InterfaceByName(s.device); err == nil { // else its name is all there is to find it by
+		s.index = i.Index
+	}
 	s.closers = append(s.closers, dev.Close)
 	return nil
 }
