@@ -117,7 +117,10 @@ func (s *side) openUplink(ctx context.Context) error {
 }
 
 // uplinkName is the name of the uplink TAP of a VNI.
-func uplinkName(vni vxlan.VNI) string { return fmt.Sprintf("vxup.%d", vni) }
+func uplinkName(vni vxlan.VNI) string { return fmt.Sprintf("%s%d", uplinkNames, vni) }
+
+// uplinkNames is what all of them begin with.
+const uplinkNames = "vxup."
 
 // lanes joins the queues of the TAP with the sockets, one of each to a lane.
 func (s *side) lanes() ([]tunnel.Lane, error) {
