@@ -79,8 +79,8 @@ func (c *contact) Delete(ctx context.Context, key string, ifRevision int64) erro
 	return err
 }
 
-func (c *contact) Move(ctx context.Context, from string, ifRevision int64, to string, value []byte, grant GrantID) (int64, error) {
-	rev, err := c.Store.Move(ctx, from, ifRevision, to, value, grant)
+func (c *contact) Move(ctx context.Context, x Exchange) (int64, error) {
+	rev, err := c.Store.Move(ctx, x)
 	c.noteWrite(ctx, err)
 	return rev, err
 }

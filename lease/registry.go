@@ -21,6 +21,10 @@ var ErrLost = errors.New("lease lost")
 // subnet.
 var ErrFull = errors.New("out of subnets")
 
+// ErrNoIPv6 is matched by what Acquire returns when the host can have its lease for
+// IPv4, and no IPv6 half beside it: without a PublicIPv6 it is asked for that.
+var ErrNoIPv6 = errors.New("no IPv6 half")
+
 // Options are what a Registry can be told. Zero fields mean the defaults.
 type Options struct {
 	TTL         time.Duration   // of a lease; 24 h, as flannel's; whole seconds, rounded up
