@@ -117,8 +117,9 @@ type acquisition struct {
 	c Config
 	q Request
 	// Subnets to take if they are free, best first.
-	wishes, wishesIPv6 []netip.Prefix
-	contested          string // the key of ours whose IPv6 half somebody else had before us
+	wishes, wishesIPv6   []netip.Prefix
+	crowded, crowdedIPv6 crowd  // what keys hold that are too many to be known one by one
+	contested            string // the key of ours whose IPv6 half somebody else had before us
 
 	// One grant serves all attempts; it is given back if no key got attached.
 	grant   GrantID
@@ -129,14 +130,16 @@ type acquisition struct {
 // attempt tries once. An error that matches ErrConflict or ErrNoGrant says that
 // the world has changed since it was read.
 func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
-	entries, err := a.r.entries(ctx)
+	a.crowded, a.crowdedIPv6 = crowd{plan: a.c.ipv4()}, crowd{plan: a.c.ipv6()}
+	b, err := a.r.book(ctx, book{keep: a.ours, crowds: []*crowd{&a.crowded, &a.crowdedIPv6}})
 	if err != nil {
 		return Lease{}, err
 	}
+	entries := b.entries
 	fit, unfit := a.own(entries)
 	switch {
 	case fit != nil && a.whole(fit):
-		return a.reuse(ctx, fit, entries)
+		return a.reuse(ctx, fit)
 	case fit != nil:
 		return a.move(ctx, fit, entries)
 	}
@@ -162,7 +165,7 @@ func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
 func (a *acquisition) own(entries []*entry) (fit *entry, unfit []*entry) {
 	for _, e := range entries {
 		switch {
-		case !e.Subnet.IsValid() || e.Attrs.PublicIP != a.q.PublicIP && !a.q.Before.stands(e):
+		case !a.ours(e):
 		case !a.c.fitsIPv4(e.Subnet):
 			unfit = append(unfit, e)
 		case fit == nil || a.better(e, fit):
@@ -170,6 +173,11 @@ func (a *acquisition) own(entries []*entry) (fit *entry, unfit []*entry) {
 		}
 	}
 	return fit, unfit
+}
+
+// ours reports whether e is a lease of this host, whole or broken.
+func (a *acquisition) ours(e *entry) bool {
+	return e.Subnet.IsValid() && (e.Attrs.PublicIP == a.q.PublicIP || a.q.Before.stands(e))
 }
 
 func (a *acquisition) better(e, than *entry) bool {
@@ -183,9 +191,9 @@ func (a *acquisition) better(e, than *entry) bool {
 }
 
 // reuse takes over the lease that this host holds already.
-func (a *acquisition) reuse(ctx context.Context, e *entry, entries []*entry) (Lease, error) {
+func (a *acquisition) reuse(ctx context.Context, e *entry) (Lease, error) {
 	if e.Grant != 0 && e.Grant == a.grant { // a write of this Acquire's whose answer was lost
-		if err := a.settle(ctx, e.Lease, entries); err != nil {
+		if err := a.confirm(ctx, e.Lease); err != nil {
 			return Lease{}, err
 		}
 	}
@@ -250,15 +258,15 @@ func (a *acquisition) discard(ctx context.Context, e *entry) error {
 
 // choose returns what is to be leased, each half by itself.
 func (a *acquisition) choose(entries []*entry) (k SubnetKey, err error) {
-	k.IPv4, err = a.chooseIn(a.c.ipv4(), a.wishes, entries)
+	k.IPv4, err = a.chooseIn(&a.crowded, a.wishes, entries)
 	if err == nil && a.q.dual(a.c) {
-		k.IPv6, err = a.chooseIn(a.c.ipv6(), a.wishesIPv6, entries)
+		k.IPv6, err = a.chooseIn(&a.crowdedIPv6, a.wishesIPv6, entries)
 	}
 	return k, err
 }
 
-func (a *acquisition) chooseIn(n plan, wishes []netip.Prefix, entries []*entry) (netip.Prefix, error) {
-	taken := n.taken(entries)
+func (a *acquisition) chooseIn(n *crowd, wishes []netip.Prefix, entries []*entry) (netip.Prefix, error) {
+	taken := n.taken(entries, n.ranges)
 	for _, p := range wishes {
 		if n.fits(p) && !taken.overlap(p) {
 			return p, nil
@@ -266,7 +274,7 @@ func (a *acquisition) chooseIn(n plan, wishes []netip.Prefix, entries []*entry) 
 	}
 	free := n.free(taken, choices)
 	if len(free) == 0 {
-		return netip.Prefix{}, a.full(n, entries)
+		return netip.Prefix{}, a.full(n.plan, entries)
 	}
 	return free[a.r.o.Pick(len(free))], nil
 }

@@ -27,11 +27,11 @@ func (r *Registry) Former(ctx context.Context, before, own Lease, held bool) (Le
 	if held && own.Reserved() {
 		return own, held, nil
 	}
-	entries, err := r.entries(ctx)
+	b, err := r.book(ctx, book{keep: before.stands})
 	if err != nil {
 		return Lease{}, false, fmt.Errorf("look for the former lease: %w", err)
 	}
-	for _, e := range entries {
+	for _, e := range b.entries {
 		if before.stands(e) {
 			return e.Lease, true, nil
 		}

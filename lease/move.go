@@ -28,7 +28,7 @@ func (a *acquisition) move(ctx context.Context, e *entry, entries []*entry) (Lea
 	k := SubnetKey{IPv4: e.Subnet}
 	if a.q.dual(a.c) {
 		var err error
-		if k.IPv6, err = a.chooseIn(a.c.ipv6(), a.wishesIPv6, without(entries, e)); err != nil {
+		if k.IPv6, err = a.chooseIn(&a.crowdedIPv6, a.wishesIPv6, without(entries, e)); err != nil {
 			return Lease{}, err
 		}
 	}
@@ -70,27 +70,39 @@ func without(entries []*entry, e *entry) []*entry {
 // confirm looks whether somebody had a half of l, which has just been created,
 // before us. An error that matches ErrConflict says so.
 func (a *acquisition) confirm(ctx context.Context, l Lease) error {
-	entries, err := a.r.entries(ctx)
+	ipv4, ipv6, err := a.before(ctx, l)
 	if err != nil {
 		return err
 	}
-	return a.settle(ctx, l, entries)
+	return a.settle(ctx, l, ipv4, ipv6)
 }
 
-// settle is confirm with what stands in the store. Where the IPv4 half is not
-// ours we give the lease up; where only the IPv6 half is not, the next attempt
-// moves it to another.
-func (a *acquisition) settle(ctx context.Context, l Lease, entries []*entry) error {
-	var before []*entry
-	for _, e := range entries {
-		if e.Created < l.Created && e.Key != l.Key {
-			before = append(before, e)
-		}
-	}
-	if l.IPv6Subnet.IsValid() && a.c.ipv6().taken(before).overlap(l.IPv6Subnet) {
+// before reports which halves of l somebody had before.
+func (a *acquisition) before(ctx context.Context, l Lease) (ipv4, ipv6 bool, err error) {
+	v4, v6 := a.c.ipv4(), a.c.ipv6()
+	err = a.r.patient(ctx, func() error {
+		ipv4, ipv6 = false, false
+		_, err := listWhole(func() (int64, error) {
+			return a.r.store.List(ctx, subnetsList, func(p Pair) {
+				if e := readEntry(p); e.Created < l.Created && e.Key != l.Key {
+					ipv4 = ipv4 || v4.blocks(e.held) && e.held.Overlaps(l.Subnet)
+					ipv6 = ipv6 || v6.blocks(e.heldIPv6) && e.heldIPv6.Overlaps(l.IPv6Subnet)
+				}
+			})
+		})
+		return err
+	})
+	return ipv4, ipv6, err
+}
+
+// settle is confirm with which halves are not ours. Where the IPv4 half is not we
+// give the lease up; where only the IPv6 half is not, the next attempt moves it to
+// another.
+func (a *acquisition) settle(ctx context.Context, l Lease, ipv4, ipv6 bool) error {
+	if l.IPv6Subnet.IsValid() && ipv6 {
 		a.contested = l.Key
 	}
-	if a.c.ipv4().taken(before).overlap(l.Subnet) {
+	if ipv4 {
 		err := a.r.patient(ctx, func() error { return a.r.store.Delete(ctx, l.Key, l.Revision) })
 		if err == nil {
 			a.used = false

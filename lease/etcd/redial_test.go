@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vxtap/lease"
+	"vxtap/lease/leasetest"
 )
 
 // A watch ends at once, so that everything is read again, and calls go on.
@@ -40,7 +41,7 @@ func TestRedial(t *testing.T) {
 	}
 	start := time.Now()
 	for {
-		l, err := s.List(t.Context(), "config")
+		l, err := leasetest.List(t.Context(), s, "config")
 		if err == nil && len(l.Pairs) == 1 {
 			break
 		}
