@@ -30,6 +30,9 @@ type Request struct {
 	// knows it itself; the zero Lease if none. What of it still stands in the
 	// store is moved to PublicIP, with its subnet.
 	Before Lease
+	// Holding says that the host lives on Before at this moment. It gets that, or
+	// ErrLost if it is not the host's any more, and no other lease.
+	Holding bool
 }
 
 func (q Request) check(c Config) error {
@@ -131,15 +134,18 @@ type acquisition struct {
 // the world has changed since it was read.
 func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
 	a.crowded, a.crowdedIPv6 = crowd{plan: a.c.ipv4()}, crowd{plan: a.c.ipv6()}
-	b, err := a.r.book(ctx, book{keep: a.ours, crowds: []*crowd{&a.crowded, &a.crowdedIPv6}})
+	b, err := a.r.book(ctx, book{always: a.q.Before.Key, keep: a.ours, crowds: []*crowd{&a.crowded, &a.crowdedIPv6}})
 	if err != nil {
 		return Lease{}, err
 	}
 	entries := b.entries
+	if err := a.lost(entries); err != nil {
+		return Lease{}, err
+	}
 	fit, unfit := a.own(entries)
 	switch {
 	case fit != nil && a.whole(fit):
-		return a.reuse(ctx, fit)
+		return a.reuse(ctx, fit, entries)
 	case fit != nil:
 		return a.move(ctx, fit, entries)
 	}
@@ -156,46 +162,10 @@ func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
 	return a.create(ctx, k)
 }
 
-// own returns the lease of this host to take up again, whose IPv4 half fits the
-// network, and those whose does not. Of several that fit it is the reservation,
-// which an operator has made since the host took the other one, else the one that
-// the host has had under another address (an address may have been another
-// host's, whose lease is still there), else one that can stay under its key, and
-// else the first, as in flannel.
-func (a *acquisition) own(entries []*entry) (fit *entry, unfit []*entry) {
-	for _, e := range entries {
-		switch {
-		case !a.ours(e):
-		case !a.c.fitsIPv4(e.Subnet):
-			unfit = append(unfit, e)
-		case fit == nil || a.better(e, fit):
-			fit = e
-		}
-	}
-	return fit, unfit
-}
-
-// ours reports whether e is a lease of this host, whole or broken.
-func (a *acquisition) ours(e *entry) bool {
-	return e.Subnet.IsValid() && (e.Attrs.PublicIP == a.q.PublicIP || a.q.Before.stands(e))
-}
-
-func (a *acquisition) better(e, than *entry) bool {
-	if e.Reserved() != than.Reserved() {
-		return e.Reserved()
-	}
-	if s, t := a.q.Before.stands(e), a.q.Before.stands(than); s != t {
-		return s
-	}
-	return a.whole(e) && !a.whole(than)
-}
-
 // reuse takes over the lease that this host holds already.
-func (a *acquisition) reuse(ctx context.Context, e *entry) (Lease, error) {
-	if e.Grant != 0 && e.Grant == a.grant { // a write of this Acquire's whose answer was lost
-		if err := a.confirm(ctx, e.Lease); err != nil {
-			return Lease{}, err
-		}
+func (a *acquisition) reuse(ctx context.Context, e *entry, entries []*entry) (Lease, error) {
+	if err := a.settleAgain(ctx, e, entries); err != nil {
+		return Lease{}, err
 	}
 	l := e.Lease
 	l.Attrs = a.attrs(l.IPv6Subnet, e.Attrs)

@@ -24,6 +24,9 @@ const maxRefused = 1000
 // book has what stands under subnets, in bounded memory whatever that is: strangers
 // write there.
 type book struct {
+	// always is the key of an entry that is to be in the book however full it is; "" for
+	// none.
+	always string
 	// keep reports which entries are to be in the book though it is full of their
 	// kind, as our own are; nil for none. It keeps maxRefused of them.
 	keep func(*entry) bool
@@ -83,6 +86,9 @@ func (b *book) addBad(e *entry) {
 }
 
 func (b *book) keeps(e *entry) bool {
+	if b.always != "" && e.Key == b.always {
+		return true
+	}
 	if b.keep == nil || b.kept >= maxRefused || !b.keep(e) {
 		return false
 	}

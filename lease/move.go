@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Leases of two halves. Their key is no lock on either half: two keys may name
@@ -70,39 +71,75 @@ func without(entries []*entry, e *entry) []*entry {
 // confirm looks whether somebody had a half of l, which has just been created,
 // before us. An error that matches ErrConflict says so.
 func (a *acquisition) confirm(ctx context.Context, l Lease) error {
-	ipv4, ipv6, err := a.before(ctx, l)
+	before, err := a.before(ctx, l)
 	if err != nil {
 		return err
 	}
-	return a.settle(ctx, l, ipv4, ipv6)
+	return a.settle(ctx, l, before)
 }
 
-// before reports which halves of l somebody had before.
-func (a *acquisition) before(ctx context.Context, l Lease) (ipv4, ipv6 bool, err error) {
+// before returns a key that was created before l and has some of its IPv4 half, and
+// one that has some of its IPv6 half, as far as there are any.
+func (a *acquisition) before(ctx context.Context, l Lease) (found []*entry, err error) {
 	v4, v6 := a.c.ipv4(), a.c.ipv6()
 	err = a.r.patient(ctx, func() error {
-		ipv4, ipv6 = false, false
+		var ipv4, ipv6 *entry
 		_, err := listWhole(func() (int64, error) {
+			ipv4, ipv6 = nil, nil
 			return a.r.store.List(ctx, subnetsList, func(p Pair) {
-				if e := readEntry(p); e.Created < l.Created && e.Key != l.Key {
-					ipv4 = ipv4 || v4.blocks(e.held) && e.held.Overlaps(l.Subnet)
-					ipv6 = ipv6 || v6.blocks(e.heldIPv6) && e.heldIPv6.Overlaps(l.IPv6Subnet)
+				e := readEntry(p)
+				if e.Created >= l.Created || e.Key == l.Key {
+					return
+				}
+				if v4.blocks(e.held) && e.held.Overlaps(l.Subnet) {
+					ipv4 = e
+				}
+				if v6.blocks(e.heldIPv6) && e.heldIPv6.Overlaps(l.IPv6Subnet) {
+					ipv6 = e
 				}
 			})
 		})
+		found = slices.DeleteFunc([]*entry{ipv4, ipv6}, func(e *entry) bool { return e == nil })
 		return err
 	})
-	return ipv4, ipv6, err
+	return found, err
 }
 
-// settle is confirm with which halves are not ours. Where the IPv4 half is not we
-// give the lease up; where only the IPv6 half is not, the next attempt moves it to
-// another.
-func (a *acquisition) settle(ctx context.Context, l Lease, ipv4, ipv6 bool) error {
-	if l.IPv6Subnet.IsValid() && ipv6 {
+// settleAgain is confirm for a key that is ours already: one that this Acquire has
+// written and got no answer to, or one whose writer has ended before it looked. Of
+// the latter nobody knows for how long it has been in use, so that it gives way only
+// to what is a lease everywhere, and a reservation, which an operator has made, to
+// none.
+func (a *acquisition) settleAgain(ctx context.Context, e *entry, entries []*entry) error {
+	switch {
+	case e.Reserved():
+		return nil
+	case e.Grant == a.grant:
+		return a.confirm(ctx, e.Lease)
+	}
+	var leases []*entry
+	for _, x := range entries {
+		if x.fault == "" && x.Attrs.PublicIP != e.Attrs.PublicIP && x.Attrs.PublicIP != a.q.PublicIP {
+			leases = append(leases, x)
+		}
+	}
+	return a.settle(ctx, e.Lease, leases)
+}
+
+// settle is confirm with what stands in the store. Where the IPv4 half is not
+// ours we give the lease up; where only the IPv6 half is not, the next attempt
+// moves it to another.
+func (a *acquisition) settle(ctx context.Context, l Lease, entries []*entry) error {
+	var before []*entry
+	for _, e := range entries {
+		if e.Created < l.Created && e.Key != l.Key {
+			before = append(before, e)
+		}
+	}
+	if l.IPv6Subnet.IsValid() && a.c.ipv6().taken(before, nil).overlap(l.IPv6Subnet) {
 		a.contested = l.Key
 	}
-	if ipv4 {
+	if a.c.ipv4().taken(before, nil).overlap(l.Subnet) {
 		err := a.r.patient(ctx, func() error { return a.r.store.Delete(ctx, l.Key, l.Revision) })
 		if err == nil {
 			a.used = false

@@ -161,6 +161,9 @@ func TestDaemonAcquiresALostLeaseAgain(t *testing.T) {
 	before, index := h.status(), h.tapIndex()
 	key := "/coreos.com/network/" + before.Lease.Key
 
+	// Without a config nobody can acquire: on a busy machine the seconds for which
+	// a lease stays lost may be over before anybody looks.
+	h.etcdctl("del", "/coreos.com/network/config")
 	h.etcdctl("del", key)
 	h.eventually("the daemon says that the lease is lost", func() error {
 		s := h.status()
@@ -169,6 +172,7 @@ func TestDaemonAcquiresALostLeaseAgain(t *testing.T) {
 		}
 		return nil
 	})
+	h.etcdctl("put", "/coreos.com/network/config", netConfig)
 	h.eventually("the lease is back", func() error {
 		if s := h.status(); h.leases() != key || s.State != "ready" || s.Lease.State != leaseHeld {
 			return fmt.Errorf("there is %q, the daemon is %s with lease %+v", h.leases(), s.State, s.Lease)

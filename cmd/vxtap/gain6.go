@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -69,10 +70,13 @@ func (s *segment) gainIPv6(ctx context.Context, addr netip.Addr) error {
 	before, up := *s.own.Load(), s.d.at().uplink
 	up.Addr6 = addr
 	q := s.request(lease.SubnetEnv{Subnet: before.Subnet, IPv6Subnet: s.d.before.IPv6Subnet}, before)
-	q.PublicIPv6, q.IPv6MAC = s.d.homeAt(up).vtep6, macOr(before.Attrs.IPv6MAC)
+	q.PublicIPv6, q.IPv6MAC, q.Holding = s.d.homeAt(up).vtep6, macOr(before.Attrs.IPv6MAC), true
 	own, err := s.d.registry.Acquire(ctx, *s.current(), q)
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // whatever failed, failed because of that
+	}
+	if errors.Is(err, lease.ErrLost) {
+		return err // which is hold's affair
 	}
 	if err != nil {
 		s.log.Error("the host has an IPv6 address now, and gets no IPv6 subnet: trying on", "address", addr, "error", err, "every", gainEvery)

@@ -112,5 +112,17 @@ type KernelVXLAN struct {
 	index int // two devices of one name are not the same
 }
 
+// ErrTaken says that a device's name or a port is a process's. One that was killed
+// may still be ending: the kernel closes what it had a moment after kill returns.
+var ErrTaken = errors.New("taken by a process")
+
+// takenError is a sentence that matches ErrTaken.
+type takenError struct{ words string }
+
+func (e takenError) Error() string { return e.words }
+
+// Is makes takenError match ErrTaken.
+func (e takenError) Is(target error) bool { return target == ErrTaken }
+
 // ErrRuns says that a flanneld is at work in this network namespace.
 var ErrRuns = errors.New("runs here")
