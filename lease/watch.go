@@ -14,12 +14,12 @@ import (
 // Changes that come while publish runs are joined in the next Snapshot. Watch
 // returns only when ctx ends, with nil.
 //
-// All leases are read in one go, then changes are watched from the next
-// revision on. When the watch breaks for whatever reason, and every few minutes
-// in any case, all are read again and compared value by value: a watch has been
-// known to lose events, to repeat old ones, and to miss deletions next to a
-// compaction (etcd issues 15271, 17529, 18089, 19179). While the store is away,
-// what was last known stays.
+// All leases are read in one go, or in pieces of one revision where there are very
+// many, then changes are watched from the next revision on. When the watch breaks
+// for whatever reason, and every few minutes in any case, all are read again and
+// compared value by value: a watch has been known to lose events, to repeat old
+// ones, and to miss deletions next to a compaction (etcd issues 15271, 17529, 18089,
+// 19179). While the store is away, what was last known stays.
 func (r *Registry) Watch(ctx context.Context, publish func(Snapshot)) error {
 	f := &follower{r: r, news: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
