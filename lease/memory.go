@@ -182,7 +182,7 @@ func (w wireMemory) memory() (Memory, error) {
 	for i, p := range w.Leases {
 		pairs[i] = p.pair()
 	}
-	entries := readEntries(Listing{Pairs: pairs})
+	entries := readEntries(pairs)
 	for i, e := range entries[min(1, len(entries)):] {
 		if e.Key == entries[i].Key {
 			return Memory{}, fmt.Errorf("the key %q is there twice", clip(e.Key))

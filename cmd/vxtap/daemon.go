@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -121,7 +122,9 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	store, err := etcd.Open(ctx, s.etcd, log)
+	access := s.etcd
+	access.Relieve = debug.FreeOSMemory // else a flood is remembered for minutes
+	store, err := etcd.Open(ctx, access, log)
 	if err != nil {
 		if health != nil {
 			health.Close()

@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"vxtap/lease"
+	"vxtap/lease/leasetest"
 )
 
 // A real etcd that is full refuses what needs space and nothing else, also to one
@@ -47,7 +48,7 @@ func TestEtcdWithoutSpace(t *testing.T) {
 	}
 	for what, f := range map[string]func() error{
 		"a write":            func() error { _, err := s.Put(ctx, "subnets/new", []byte("{}"), 0, 0); return err },
-		"a move":             func() error { _, err := s.Move(ctx, "subnets/own", 1, "subnets/new", nil, 0); return err },
+		"a move":             func() error { _, err := s.Move(ctx, lease.Exchange{From: "subnets/own", Revision: 1, To: "subnets/new"}); return err },
 		"a grant":            func() error { _, _, err := s.Grant(ctx, time.Minute); return err },
 		"what can never be ": impossible,
 	} {
@@ -56,7 +57,7 @@ func TestEtcdWithoutSpace(t *testing.T) {
 		}
 	}
 	_, kept := s.KeepAlive(ctx, id)
-	_, read := s.List(ctx, "subnets/")
+	_, read := leasetest.List(ctx, s, "subnets/")
 	if kept != nil || read != nil {
 		t.Errorf("got %v of a renewal and %v of a read, want both", kept, read)
 	}
