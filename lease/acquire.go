@@ -164,10 +164,8 @@ func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
 
 // reuse takes over the lease that this host holds already.
 func (a *acquisition) reuse(ctx context.Context, e *entry, entries []*entry) (Lease, error) {
-	if e.Grant != 0 && e.Grant == a.grant { // a write of this Acquire's whose answer was lost
-		if err := a.settle(ctx, e.Lease, entries); err != nil {
-			return Lease{}, err
-		}
+	if err := a.settleAgain(ctx, e, entries); err != nil {
+		return Lease{}, err
 	}
 	l := e.Lease
 	l.Attrs = a.attrs(l.IPv6Subnet, e.Attrs)

@@ -95,6 +95,51 @@ func dualValue(t *testing.T, n int) string {
 	return strings.TrimSuffix(v, "}") + strings.Replace(ipv6Half, ":01\"", ":0"+string(rune('0'+n))+"\"", 1)
 }
 
+// A daemon may end between creating a key and looking who had its halves before. Who
+// starts then, or finds such a key for another reason, gives way as it would have.
+func TestAcquireDualGivesWayLater(t *testing.T) {
+	const ours = "10.5.9.0-24&fd00:5:0:9::-64"
+	for _, tt := range []struct {
+		name, earlier, value, want string
+		reserved                   bool
+	}{
+		{"the IPv6 half is another's", "10.5.8.0-24&fd00:5:0:9::-64", dualValue(t, 7), "10.5.9.0-24&fd00:5:0:1::-64", false},
+		{"it is inside another's", "10.5.8.0-24&fd00:5:0:8::-63", dualValue(t, 7), "10.5.9.0-24&fd00:5:0:1::-64", false},
+		{"the IPv4 half is another's", "10.5.9.0-24", leasetest.Value(t, 7), "10.5.1.0-24&fd00:5:0:9::-64", false},
+		{"neither is", "10.5.8.0-24&fd00:5:0:8::-64", dualValue(t, 7), ours, false},
+		{"no host can have what looks like it", "x10.5.9.0-24&fd00:5:0:9::-64", dualValue(t, 7), ours, false},
+		{"it is our own other key", "10.5.9.0-24", leasetest.Value(t, 1), ours, false},
+		{"it is junk", "10.5.8.0-24&fd00:5:0:9::-64", "{", ours, false},
+		{"an operator reserved it for us", "10.5.8.0-24&fd00:5:0:9::-64", dualValue(t, 7), ours, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *leasetest.Store) {
+				grant, _, err := s.Grant(t.Context(), 24*time.Hour)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.Force("subnets/"+tt.earlier, tt.value, grant)
+				if tt.reserved {
+					grant = 0
+				}
+				s.Force("subnets/"+ours, dualValue(t, 1), grant)
+				q := leasetest.DualHost(1)
+				q.Previous, q.PreviousIPv6 = prefix("10.5.9.0/24"), prefix("fd00:5:0:9::/64")
+				l, err := lease.New(s, firstFree()).Acquire(t.Context(), leasetest.DualNetwork(t), q)
+				if err != nil || l.Key != "subnets/"+tt.want || l.Reserved() != tt.reserved {
+					t.Errorf("got %+v, %v, want %s", l, err, tt.want)
+				}
+				if _, there := leasetest.Get(t, s, "subnets/"+ours); there != (tt.want == ours) {
+					t.Errorf("our former key is there: %t", there)
+				}
+				if p, _ := leasetest.Get(t, s, "subnets/"+tt.earlier); string(p.Value) != tt.value {
+					t.Errorf("the earlier key has %q", p.Value)
+				}
+			})
+		})
+	}
+}
+
 // A reservation stays one, whatever becomes of its IPv6 half, and is preferred.
 func TestAcquireDualReservation(t *testing.T) {
 	const byOperator = `{"PublicIP":"192.168.0.1"}`

@@ -107,6 +107,27 @@ func (a *acquisition) confirm(ctx context.Context, l Lease) error {
 	return a.settle(ctx, l, entries)
 }
 
+// settleAgain is confirm for a key that is ours already: one that this Acquire has
+// written and got no answer to, or one whose writer has ended before it looked. Of
+// the latter nobody knows for how long it has been in use, so that it gives way only
+// to what is a lease everywhere, and a reservation, which an operator has made, to
+// none.
+func (a *acquisition) settleAgain(ctx context.Context, e *entry, entries []*entry) error {
+	switch {
+	case e.Reserved():
+		return nil
+	case e.Grant == a.grant:
+		return a.settle(ctx, e.Lease, entries)
+	}
+	var leases []*entry
+	for _, x := range entries {
+		if x.fault == "" && x.Attrs.PublicIP != e.Attrs.PublicIP && x.Attrs.PublicIP != a.q.PublicIP {
+			leases = append(leases, x)
+		}
+	}
+	return a.settle(ctx, e.Lease, leases)
+}
+
 // settle is confirm with what stands in the store. Where the IPv4 half is not
 // ours we give the lease up; where only the IPv6 half is not, the next attempt
 // moves it to another.

@@ -83,6 +83,7 @@ type Status struct {
 	Connected    bool      // the store answered last time
 	LastError    string    // why not; kept after the store is back, "" if it never failed
 	LastContact  time.Time // of the last answer
+	NoSpace      string    // why the store takes no writes, and what to do; "" if it does, or was not asked to
 	LeaseExpires time.Time // when the lease in Keep's care ends unless renewed; zero: none, or a reservation
 	// Conflict says, in a sentence, that somebody writes under our own key
 	// with our own public IP but another MAC, or that what stands there is
@@ -203,7 +204,10 @@ func (r *Registry) patient(ctx context.Context, f func() error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if said.due(err.Error()) {
+		switch due := said.due(err.Error()); {
+		case due && errors.Is(err, ErrNoSpace):
+			r.log.Warn("waiting for etcd to take writes again", "error", err)
+		case due:
 			r.log.Warn("waiting for etcd", "error", err)
 		}
 		if err := sleep(ctx, b.next()); err != nil {

@@ -119,4 +119,7 @@ var (
 	// it: a certificate that does not verify, a wrong password, no permission.
 	// Waiting alone does not mend it.
 	ErrRefused = errors.New("refused")
+	// ErrNoSpace: the store is there, and has no space for Put, Move and Grant. It
+	// answers everything else. Somebody has to make room.
+	ErrNoSpace = errors.New("no space")
 )

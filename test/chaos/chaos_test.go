@@ -17,11 +17,11 @@ import (
 )
 
 func TestTheSameSeedMakesTheSameFaults(t *testing.T) {
-	one, two := plan(7, 3, 20, 3), plan(7, 3, 20, 3)
+	one, two := plan(7, 3, 20, 3, true), plan(7, 3, 20, 3, true)
 	if !reflect.DeepEqual(one, two) {
 		t.Errorf("got\n%v\nand\n%v", one, two)
 	}
-	if reflect.DeepEqual(one, plan(8, 3, 20, 3)) || reflect.DeepEqual(one, plan(7, 4, 20, 3)) {
+	if reflect.DeepEqual(one, plan(8, 3, 20, 3, true)) || reflect.DeepEqual(one, plan(7, 4, 20, 3, true)) {
 		t.Error("another seed, or another round, makes the same faults")
 	}
 }
@@ -31,7 +31,7 @@ func TestPlanOfManyRounds(t *testing.T) {
 	for round := range 200 {
 		busy := map[int][]span{}
 		var members []span
-		for _, f := range plan(1, round, 20, 3) {
+		for _, f := range plan(1, round, 20, 3, true) {
 			seen[f.kind]++
 			when := span{f.at, f.at + f.lasts}
 			if when.from < 0 || when.to > roundFaults {
@@ -53,7 +53,7 @@ func TestPlanOfManyRounds(t *testing.T) {
 			}
 		}
 	}
-	for _, k := range kinds() {
+	for _, k := range kinds(true) {
 		if seen[k.kind] < 100 {
 			t.Errorf("%s: %d times in 200 rounds", k.kind, seen[k.kind])
 		}

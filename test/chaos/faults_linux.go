@@ -25,6 +25,9 @@ const (
 	afterStart   = 3 * time.Second
 	afterPause   = 1 * time.Second
 	afterCut     = 4 * time.Second
+	// A daemon believes in an address that comes back when it has been there for a
+	// second, and opens its IPv6 side then if it has started without.
+	afterAddress = 2 * time.Second
 )
 
 // do does a fault, waits, and undoes it. A fault that cannot be done since
@@ -43,7 +46,7 @@ func (r *run) do(ctx context.Context, f fault) error {
 	if undo == nil {
 		return nil
 	}
-	if pause(ctx, f.lasts) != nil {
+	if field.Pause(ctx, f.lasts) != nil {
 		return nil
 	}
 	r.say("fault %d: over", f.number)
@@ -57,6 +60,8 @@ func (r *run) begin(ctx context.Context, f fault) (undo func() error, err error)
 		return r.hitMember(f)
 	case f.kind.needsProcess():
 		return r.hitDaemon(ctx, f)
+	case f.kind == addressGone:
+		return r.takeAddress(f.hosts[0])
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -144,6 +149,21 @@ func (r *run) hitDaemon(ctx context.Context, f fault) (func() error, error) {
 	}
 }
 
+// takeAddress takes the IPv6 address from a host's interface.
+func (r *run) takeAddress(h int) (func() error, error) {
+	host := r.field.Hosts[h]
+	r.locked(func() { r.judge.homeless(h) })
+	if err := host.TakeIPv6(); err != nil { // it is gone already
+		r.locked(func() { r.judge.housed(h, time.Now(), 0) })
+		return nil, err
+	}
+	return func() error {
+		err := host.GiveIPv6()
+		r.locked(func() { r.judge.housed(h, time.Now(), afterAddress) })
+		return err
+	}, nil
+}
+
 func (r *run) stop(h int, s syscall.Signal) error {
 	r.locked(func() { r.judge.block(h) })
 	return r.field.Hosts[h].End(s)
@@ -185,7 +205,7 @@ func (r *run) wish(ctx context.Context, f fault) (func() error, error) {
 			if err := r.start(b); err != nil {
 				return err
 			}
-			if err := pause(ctx, time.Second); err != nil {
+			if err := field.Pause(ctx, time.Second); err != nil {
 				return nil //nolint:nilerr // the run ends
 			}
 			return r.goOn(a)
@@ -233,8 +253,15 @@ func stranger(pick uint64) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 77, 9, byte(1 + pick%250)})
 }
 
-// valueOf is the lease of a stranger, as flannel writes it.
-func valueOf(ip netip.Addr, pick uint64) string {
-	return fmt.Sprintf(`{"PublicIP":"%s","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:99:%02x:%02x:%02x:%02x"}}`,
-		ip, byte(pick>>24), byte(pick>>16), byte(pick>>8), byte(pick))
+// valueOf is the lease of a stranger, as flannel writes it. six is its IPv6 address;
+// the zero Addr: it has none.
+func valueOf(ip, six netip.Addr, pick uint64) string {
+	mac := func(n int) string {
+		return fmt.Sprintf("02:%02x:%02x:%02x:%02x:%02x", n, byte(pick>>24), byte(pick>>16), byte(pick>>8), byte(pick))
+	}
+	if !six.IsValid() {
+		return fmt.Sprintf(`{"PublicIP":"%s","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"%s"}}`, ip, mac(0x99))
+	}
+	return fmt.Sprintf(`{"PublicIP":"%s","PublicIPv6":"%s","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"%s"},"BackendV6Data":{"VNI":1,"VtepMAC":"%s"}}`,
+		ip, six, mac(0x99), mac(0x9a))
 }

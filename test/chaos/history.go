@@ -30,10 +30,8 @@ type event struct {
 // the other.
 type holding struct {
 	key     string
-	subnet  netip.Prefix // the zero Prefix: the key names none
-	host    netip.Addr   // its PublicIP; the zero Addr: the value names no host
-	mac     string
-	whole   bool // it is a lease that peers can use
+	half         // IPv4
+	six     half // the zero half: the key has no IPv6 half
 	grant   int64
 	created int64
 	// owner is who may write to it: the host that it names or, while junk
@@ -42,23 +40,58 @@ type holding struct {
 	owner netip.Addr
 }
 
+// half is what a key and its value say of one address family.
+type half struct {
+	subnet netip.Prefix // the zero Prefix: the key names none
+	host   netip.Addr   // its address in the value; the zero Addr: it names no host
+	mac    string
+	whole  bool // it is one that peers can use
+}
+
+// place is where a subnet of either family is: an entry of the table that every
+// daemon should have.
+type place struct {
+	half
+	owner   netip.Addr // of the key; the zero Addr is nobody
+	created int64
+	key     string
+}
+
+// subnets returns the subnets that a key names.
+func (k holding) subnets() (all []netip.Prefix) {
+	for _, p := range []netip.Prefix{k.subnet, k.six.subnet} {
+		if p.IsValid() {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// halves returns what the key says of both families.
+func (k holding) halves() [2]half { return [2]half{k.half, k.six} }
+
+// has reports whether the key names a subnet.
+func (k holding) has(p netip.Prefix) bool {
+	return p.IsValid() && (k.subnet == p || k.six.subnet == p)
+}
+
 // state is everything below subnets from one revision to the next.
 type state struct {
 	rev  int64
 	from time.Time // when its event was heard of
 	keys map[string]holding
-	// table is what every daemon should make of it: who is where.
-	table map[netip.Prefix]holding
+	// table is what every daemon should make of it: who is where, in both families.
+	table map[netip.Prefix]place
 }
 
 // history is the states of the last minutes, in order.
 type history struct {
-	network netip.Prefix
-	states  []state
+	networks [2]netip.Prefix // IPv4, and IPv6; the zero Prefix: the network has no IPv6
+	states   []state
 }
 
-func newHistory(network netip.Prefix) *history {
-	return &history{network: network, states: []state{{keys: map[string]holding{}, table: map[netip.Prefix]holding{}}}}
+func newHistory(networks [2]netip.Prefix) *history {
+	return &history{networks: networks, states: []state{{keys: map[string]holding{}, table: map[netip.Prefix]place{}}}}
 }
 
 // keepFor is how long states are kept: samples are judged a few seconds late,
@@ -79,7 +112,7 @@ func (h *history) add(e event) (before, after holding) {
 		after = readHolding(e, before)
 		keys[e.key] = after
 	}
-	s := state{rev: e.rev, from: e.at, keys: keys, table: tableOf(keys, h.network)}
+	s := state{rev: e.rev, from: e.at, keys: keys, table: tableOf(keys, h.networks)}
 	if e.rev == last.rev { // another change of one transaction
 		h.states = h.states[:len(h.states)-1]
 		s.from = last.from
@@ -103,26 +136,29 @@ func (h *history) between(a, b time.Time) []state {
 
 // readHolding reads a key that was put.
 func readHolding(e event, before holding) holding {
-	k := holding{key: e.key, subnet: readKey(e.key), grant: e.grant, created: e.rev}
+	k := holding{key: e.key, grant: e.grant, created: e.rev}
+	k.subnet, k.six.subnet = readKey(e.key)
 	if before.key != "" {
 		k.created = before.created
 	}
+	type data struct {
+		VNI     int64
+		VtepMAC string
+	}
 	var v struct {
-		PublicIP, BackendType string
-		BackendData           struct {
-			VNI     int64
-			VtepMAC string
-		}
+		PublicIP, PublicIPv6, BackendType string
+		BackendData, BackendV6Data        data
 	}
 	broken := json.Unmarshal([]byte(e.value), &v) != nil
 	if ip, err := netip.ParseAddr(v.PublicIP); err == nil && ip.Is4() && ip.IsGlobalUnicast() {
 		k.host = ip
 	}
-	mac, err := net.ParseMAC(v.BackendData.VtepMAC)
-	if err == nil && len(mac) == 6 && mac[0]&1 == 0 && !slices.Equal(mac, make([]byte, 6)) {
-		k.mac = mac.String()
+	if ip, err := netip.ParseAddr(v.PublicIPv6); err == nil && ip.Is6() && ip.IsGlobalUnicast() {
+		k.six.host = ip
 	}
+	k.mac, k.six.mac = readMAC(v.BackendData.VtepMAC), readMAC(v.BackendV6Data.VtepMAC)
 	k.whole = !broken && k.subnet.IsValid() && k.host.IsValid() && k.mac != "" && v.BackendType == "vxlan"
+	k.six.whole = k.whole && k.six.subnet.IsValid() && k.six.host.IsValid() && k.six.mac != ""
 	switch {
 	case e.fault != "" && !k.host.IsValid() && before.key != "":
 		k.owner = before.owner // junk takes nothing away
@@ -134,16 +170,38 @@ func readHolding(e event, before holding) holding {
 	return k
 }
 
+// readMAC returns a host's MAC address as it is spelled here; "": it is none.
+func readMAC(text string) string {
+	mac, err := net.ParseMAC(text)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 || slices.Equal(mac, make([]byte, 6)) {
+		return ""
+	}
+	return mac.String()
+}
+
 // subnetsDir is where leases are, below the prefix.
 const subnetsDir = "subnets/"
 
-// readKey returns the subnet that a key names, spelled as flannel spells it.
-func readKey(key string) netip.Prefix {
+// readKey returns the subnets that a key names, spelled as flannel spells them; a key
+// of which one half makes no sense names none.
+func readKey(key string) (four, six netip.Prefix) {
 	name, ok := strings.CutPrefix(key, subnetsDir)
-	addr, bits, dashed := strings.Cut(name, "-")
+	v4, v6, dual := strings.Cut(name, "&")
+	four = readSubnet(v4, 31)
+	if dual {
+		six = readSubnet(v6, 127)
+	}
+	if !ok || !four.IsValid() || !four.Addr().Is4() || dual && (!six.IsValid() || !six.Addr().Is6()) {
+		return netip.Prefix{}, netip.Prefix{}
+	}
+	return four, six
+}
+
+func readSubnet(text string, longest int) netip.Prefix {
+	addr, bits, dashed := strings.Cut(text, "-")
 	a, err := netip.ParseAddr(addr)
 	n, failed := strconv.Atoi(bits)
-	if !ok || !dashed || err != nil || failed != nil || !a.Is4() || n > 31 || strconv.Itoa(n) != bits {
+	if !dashed || err != nil || failed != nil || n > longest || strconv.Itoa(n) != bits {
 		return netip.Prefix{}
 	}
 	if p := netip.PrefixFrom(a, n); p == p.Masked() {
@@ -152,24 +210,32 @@ func readKey(key string) netip.Prefix {
 	return netip.Prefix{}
 }
 
-// keyOf is the key of a subnet.
-func keyOf(p netip.Prefix) string {
-	return subnetsDir + p.Addr().String() + "-" + strconv.Itoa(p.Bits())
+// keyOf is the key of a subnet, and of an IPv6 subnet if that is valid.
+func keyOf(four, six netip.Prefix) string {
+	key := subnetsDir + four.Addr().String() + "-" + strconv.Itoa(four.Bits())
+	if six.IsValid() {
+		key += "&" + six.Addr().String() + "-" + strconv.Itoa(six.Bits())
+	}
+	return key
 }
 
-// tableOf returns the leases that peers can use: those that are whole, inside
-// the network, and overlap none that was created before.
-func tableOf(keys map[string]holding, network netip.Prefix) map[netip.Prefix]holding {
-	var all []holding
+// tableOf returns the halves of leases that peers can use: those that are whole,
+// inside the network, and overlap none that was created before. No prefix of one
+// family overlaps one of the other, so that both fit one table.
+func tableOf(keys map[string]holding, networks [2]netip.Prefix) map[netip.Prefix]place {
+	var all []place
 	for _, k := range keys {
-		if k.whole && network.Bits() <= k.subnet.Bits() && network.Contains(k.subnet.Addr()) && !network.Contains(k.host) {
-			all = append(all, k)
+		for i, h := range k.halves() {
+			network := networks[i]
+			if h.whole && network.IsValid() && network.Bits() <= h.subnet.Bits() && network.Contains(h.subnet.Addr()) && !network.Contains(h.host) {
+				all = append(all, place{half: h, owner: k.owner, created: k.created, key: k.key})
+			}
 		}
 	}
-	slices.SortFunc(all, func(a, b holding) int {
+	slices.SortFunc(all, func(a, b place) int {
 		return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(a.key, b.key))
 	})
-	table := make(map[netip.Prefix]holding, len(all))
+	table := make(map[netip.Prefix]place, len(all))
 	for _, k := range all {
 		if _, taken := overlapping(table, k.subnet); !taken {
 			table[k.subnet] = k
@@ -179,7 +245,7 @@ func tableOf(keys map[string]holding, network netip.Prefix) map[netip.Prefix]hol
 }
 
 // overlapping returns an entry of table that overlaps p.
-func overlapping(table map[netip.Prefix]holding, p netip.Prefix) (holding, bool) {
+func overlapping(table map[netip.Prefix]place, p netip.Prefix) (place, bool) {
 	if k, ok := table[p]; ok {
 		return k, true
 	}
@@ -188,5 +254,5 @@ func overlapping(table map[netip.Prefix]holding, p netip.Prefix) (holding, bool)
 			return k, true
 		}
 	}
-	return holding{}, false
+	return place{}, false
 }

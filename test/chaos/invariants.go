@@ -4,7 +4,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"vxtap/test/field"
@@ -15,42 +17,92 @@ import (
 func (j *judge) event(e event) {
 	state := j.history.now()
 	before, after := j.history.add(e)
+	for _, p := range (holding{half: after.half, six: after.six}).subnets() {
+		delete(j.ended, p)
+	}
 	if e.fault != "" {
-		delete(j.ended, e.key)
+		for _, p := range before.subnets() {
+			delete(j.ended, p)
+		}
 		j.short[e.key] = e.fault == string(shortened)
 		return
 	}
 	j.checks[noOverwrite]++
+	short := j.short[e.key]
+	delete(j.short, e.key)
 	switch {
 	case e.deleted && before.key != "" && before.grant == 0 && !j.isHost(before.owner):
 		j.violate(e.at, noOverwrite, "%s was deleted at revision %d, and it is no host's", e.key, e.rev)
 	case e.deleted:
-		if j.isHost(before.owner) && before.grant != 0 && !j.short[e.key] {
-			j.ended[e.key] = ended{before.owner, e.at}
+		if j.isHost(before.owner) && before.grant != 0 && !short {
+			j.ends(e, before, state)
 		}
-		delete(j.short, e.key)
 		return
 	case before.key != "" && before.owner != after.host:
 		j.violate(e.at, noOverwrite, "%s of %v was overwritten by %v at revision %d", e.key, before.owner, after.host, e.rev)
 	}
-	delete(j.ended, e.key)
-	delete(j.short, e.key)
-	if before.key != "" || !j.isHost(after.host) {
-		return
+	if before.key == "" && j.isHost(after.host) {
+		j.creates(e, after, state)
 	}
+}
+
+// ends notes that the time of a lease is over, unless its host moved it to another
+// key in the same step.
+func (j *judge) ends(e event, before holding, state state) {
+	for _, k := range state.keys {
+		if k.owner == before.owner && k.created == e.rev {
+			return
+		}
+	}
+	for _, p := range before.subnets() {
+		j.ended[p] = ended{before.owner, e.at, e.rev}
+	}
+}
+
+// creates judges a key that a host has created: (a).
+func (j *judge) creates(e event, after holding, state state) {
+	maps.DeleteFunc(j.ended, func(_ netip.Prefix, x ended) bool { return x.host == after.owner && x.rev == e.rev })
 	j.checks[oneOwner]++
 	for _, k := range state.keys {
-		if k.subnet.IsValid() && k.key != e.key && k.subnet.Overlaps(after.subnet) && k.owner != after.host {
+		switch {
+		case k.key == e.key || k.owner == after.host || !meet(k, after):
+		case j.dual():
+			j.meets = append(j.meets, meeting{slices.Index(j.hosts, after.host), after, k, e.at})
+		default:
 			j.violate(e.at, oneOwner, "%v created %s at revision %d over %s of %v", after.host, e.key, e.rev, k.key, k.owner)
 		}
 	}
+}
+
+// meet reports whether two keys name an address together.
+func meet(a, b holding) bool {
+	return slices.ContainsFunc(a.subnets(), func(p netip.Prefix) bool {
+		return slices.ContainsFunc(b.subnets(), p.Overlaps)
+	})
+}
+
+// meetings judges whether the later of two keys with a half in common is gone: (a).
+func (j *judge) meetings(now time.Time) {
+	keys := j.history.now().keys
+	j.meets = slices.DeleteFunc(j.meets, func(m meeting) bool {
+		late, early := keys[m.late.key], keys[m.early.key]
+		switch {
+		case late.created != m.late.created || early.created != m.early.created || late.owner != m.late.owner || early.owner == late.owner:
+			return true
+		case now.Sub(m.at) < grace || !j.able(m.host, now.Add(-grace)):
+			return false
+		}
+		j.violate(now, oneOwner, "%v created %s over %s of %v, and has it still", late.owner, late.key, early.key, early.owner)
+		return true
+	})
 }
 
 // sample judges what a daemon said.
 func (j *judge) sample(s sample) {
 	states := j.history.between(s.start.Add(-grace), s.end.Add(skew))
 	able := j.able(s.host, s.start.Add(-grace))
-	j.claim(s, states, able)
+	j.claims(s, states, able)
+	j.meetings(s.end)
 	if able {
 		j.loss(s, states)
 		j.table(s, states)
@@ -59,39 +111,44 @@ func (j *judge) sample(s sample) {
 	j.last[s.host] = s
 }
 
-// claim judges which subnet the daemon says it holds: (a).
-func (j *judge) claim(s sample, states []state, able bool) {
-	subnet, ok := s.claims()
-	if !ok {
-		return
+// claims judges which subnets the daemon says it holds: (a).
+func (j *judge) claims(s sample, states []state, able bool) {
+	for _, subnet := range s.claims() {
+		j.claim(s, subnet, states, able)
 	}
+}
+
+func (j *judge) claim(s sample, subnet netip.Prefix, states []state, able bool) {
 	j.checks[oneOwner]++
-	key, own := keyOf(subnet), j.hosts[s.host]
-	if e, out := j.ended[key]; out && e.host == own && e.at.Before(s.start) {
+	own := j.hosts[s.host]
+	if e, out := j.ended[subnet]; out && e.host == own && e.at.Before(s.start) {
 		j.violate(s.end, oneOwner, "%v claims %v until %v, but its time was over in etcd at %s", own, subnet,
 			s.status.Lease.Expires, e.at.Format(clock))
 	}
-	if able && !held(states, key, own) {
+	if able && !held(states, subnet, own) {
 		j.violate(s.end, oneOwner, "%v claims %v, which in etcd has not been its own since %s", own, subnet, s.start.Add(-grace).Format(clock))
 	}
 	for i, other := range j.last {
-		theirs, ok := other.claims()
-		if i == s.host || !ok || !theirs.Overlaps(subnet) || s.start.Sub(other.end) > time.Second {
+		theirs := other.claims()
+		both := slices.IndexFunc(theirs, subnet.Overlaps)
+		if i == s.host || both < 0 || s.start.Sub(other.end) > time.Second {
 			continue
 		}
 		if !able || !j.able(i, other.start.Add(-grace)) {
 			j.excused++
 			continue
 		}
-		j.violate(s.end, oneOwner, "%v claims %v and %v claims %v", own, subnet, j.hosts[i], theirs)
+		j.violate(s.end, oneOwner, "%v claims %v and %v claims %v", own, subnet, j.hosts[i], theirs[both])
 	}
 }
 
-// held reports whether host owned key in any of states.
-func held(states []state, key string, host netip.Addr) bool {
+// held reports whether host owned a key of subnet in any of states.
+func held(states []state, subnet netip.Prefix, host netip.Addr) bool {
 	for _, s := range states {
-		if k, ok := s.keys[key]; ok && k.owner == host {
-			return true
+		for _, k := range s.keys {
+			if k.owner == host && k.has(subnet) {
+				return true
+			}
 		}
 	}
 	return false
@@ -100,17 +157,22 @@ func held(states []state, key string, host netip.Addr) bool {
 // loss judges whether the daemon forwards for a subnet that is somebody else's:
 // (b).
 func (j *judge) loss(s sample, states []state) {
-	if !s.forwards() {
-		return
+	for _, one := range s.sides() {
+		if len(one.peers) > 0 {
+			j.checks[noForwarding]++
+			j.lossOf(s, one.subnet, states)
+		}
 	}
-	j.checks[noForwarding]++
-	subnet, own := s.status.Subnet, j.hosts[s.host]
-	if held(states, keyOf(subnet), own) {
+}
+
+func (j *judge) lossOf(s sample, subnet netip.Prefix, states []state) {
+	own := j.hosts[s.host]
+	if held(states, subnet, own) {
 		return
 	}
 	for _, state := range states {
 		k, taken := overlapping(state.table, subnet)
-		if !taken || k.host == own {
+		if !taken || k.owner == own {
 			return
 		}
 	}
@@ -124,7 +186,7 @@ func (j *judge) table(s sample, states []state) {
 		return
 	}
 	j.checks[routable]++
-	for _, what := range j.wrong(s, states) {
+	for _, what := range j.wrong(s, states, j.able6(s.host, s.start.Add(-grace))) {
 		j.violate(s.end, routable, "%v %s since %s", j.hosts[s.host], what, s.start.Add(-grace).Format(clock))
 	}
 }
@@ -135,23 +197,30 @@ func (j *judge) settle(s sample) {
 	if j.over.IsZero() || s.start.Before(j.over) || !j.right[s.host].IsZero() {
 		return
 	}
-	if states := j.history.between(s.start, s.end); len(j.wrong(s, states)) == 0 && len(s.status.Peers) > 0 {
+	if _, all := s.forwards(); !all {
+		return
+	}
+	if states := j.history.between(s.start, s.end); len(j.wrong(s, states, true)) == 0 {
 		j.right[s.host] = s.end
 	}
 }
 
-// wrong returns in what the daemon's table is like none of states.
-func (j *judge) wrong(s sample, states []state) (all []string) {
-	own := j.hosts[s.host]
-	seen := make(map[netip.Prefix]bool, len(s.status.Peers))
-	for _, p := range s.status.Peers {
-		seen[p.Subnet] = true
-		if p.VTEP == own || !known(states, p.Subnet, p.VTEP, p.MAC) {
-			all = append(all, fmt.Sprintf("sends for %v to %v (%s), which has been no lease", p.Subnet, p.VTEP, p.MAC))
+// wrong returns in what the daemon's table is like none of states. six is whether it
+// should have IPv6 peers.
+func (j *judge) wrong(s sample, states []state, six bool) (all []string) {
+	seen := map[netip.Prefix]bool{}
+	sides := s.sides()
+	for _, one := range sides {
+		for _, p := range one.peers {
+			seen[p.Subnet] = true
+			if j.isAt(s.host, p.VTEP) || !known(states, p.Subnet, p.VTEP, p.MAC) {
+				all = append(all, fmt.Sprintf("sends for %v to %v (%s), which has been no lease", p.Subnet, p.VTEP, p.MAC))
+			}
 		}
 	}
 	for p, k := range states[0].table {
-		if !seen[p] && k.host != own && !p.Overlaps(s.status.Subnet) && always(states, k) {
+		ours := slices.ContainsFunc(sides, func(one side) bool { return one.subnet.Overlaps(p) })
+		if !seen[p] && !ours && !j.isAt(s.host, k.host) && (six || p.Addr().Is4()) && always(states, k) {
 			all = append(all, fmt.Sprintf("does not know that %v is at %v, which has been so", p, k.host))
 		}
 	}
@@ -162,8 +231,9 @@ func (j *judge) wrong(s sample, states []state) (all []string) {
 // one than a moment ago. It is not ready then; and it has grace.
 func (j *judge) opening(s sample) bool {
 	since := &j.opens[s.host]
+	_, all := s.forwards()
 	switch {
-	case len(s.status.Peers) > 0 || s.status.State == field.StateReady:
+	case all || s.status.State == field.StateReady:
 		*since = time.Time{}
 	case since.IsZero():
 		*since = s.start
@@ -171,10 +241,14 @@ func (j *judge) opening(s sample) bool {
 	return !since.IsZero() && s.start.Sub(*since) < grace
 }
 
-// lost reports whether the daemon has no peers since its subnet is somebody
+// lost reports whether the daemon has no peers since one of its subnets is somebody
 // else's, or since it is about to open another one.
 func (s sample) lost(states []state, own netip.Addr) bool {
-	return len(s.status.Peers) == 0 && !held(states[len(states)-1:], keyOf(s.status.Subnet), own)
+	if some, _ := s.forwards(); some {
+		return false
+	}
+	last, sides := states[len(states)-1:], s.sides()
+	return len(sides) == 0 || slices.ContainsFunc(sides, func(one side) bool { return !held(last, one.subnet, own) })
 }
 
 // known reports whether the entry was right in any of states.
@@ -188,7 +262,7 @@ func known(states []state, p netip.Prefix, vtep netip.Addr, mac string) bool {
 }
 
 // always reports whether k stood in the table in all of states.
-func always(states []state, k holding) bool {
+func always(states []state, k place) bool {
 	for _, s := range states {
 		if now, ok := s.table[k.subnet]; !ok || now.host != k.host || now.mac != k.mac {
 			return false

@@ -39,17 +39,49 @@ type sample struct {
 	status     field.Status
 }
 
-// claims returns the subnet that the daemon says it holds. A lease that has
-// ended by the daemon's own clock is no claim: it says when, and does not say
-// that it has the subnet still.
-func (s sample) claims() (netip.Prefix, bool) {
-	l := s.status.Lease
-	held := l.State == "held" || l.State == "reserved"
-	return s.status.Subnet, held && s.status.Subnet.IsValid() && (l.Expires == nil || l.Expires.After(s.end))
+// side is what one of a daemon's devices has.
+type side struct {
+	subnet netip.Prefix
+	peers  []field.Peer
 }
 
-// forwards reports whether the daemon moves frames for its subnet.
-func (s sample) forwards() bool { return s.status.Subnet.IsValid() && len(s.status.Peers) > 0 }
+// sides returns what the daemon's devices have, IPv4 first. One that has no subnet
+// is left out.
+func (s sample) sides() (all []side) {
+	four := side{s.status.Subnet, s.status.Peers}
+	if four.subnet.IsValid() {
+		all = append(all, four)
+	}
+	if v6 := s.status.IPv6; v6 != nil && v6.Subnet.IsValid() {
+		all = append(all, side{v6.Subnet, v6.Peers})
+	}
+	return all
+}
+
+// claims returns the subnets that the daemon says it holds. A lease that has
+// ended by the daemon's own clock is no claim: it says when, and does not say
+// that it has the subnet still.
+func (s sample) claims() (all []netip.Prefix) {
+	l := s.status.Lease
+	if l.State != "held" && l.State != "reserved" || l.Expires != nil && !l.Expires.After(s.end) {
+		return nil
+	}
+	for _, one := range s.sides() {
+		all = append(all, one.subnet)
+	}
+	return all
+}
+
+// forwards reports whether some of the daemon's devices has peers, and all whether
+// each has.
+func (s sample) forwards() (some, all bool) {
+	sides := s.sides()
+	all = len(sides) > 0
+	for _, one := range sides {
+		some, all = some || len(one.peers) > 0, all && len(one.peers) > 0
+	}
+	return some, all
+}
 
 // violation is one breach of one invariant.
 type violation struct {
@@ -75,11 +107,13 @@ const subnets = 64
 type judge struct {
 	hosts   []netip.Addr // PublicIP of host i+1
 	history *history
-	reach   []reach          // of each host
-	last    []sample         // of each host, judged
-	opens   []time.Time      // of each host: since when it has no table, for it opens one; the zero Time: it has one
-	ended   map[string]ended // by key: leases of hosts that ran out
-	short   map[string]bool  // keys whose time a fault has shortened
+	reach   []reach                // of each host
+	address []reach                // of each host: whether it has its IPv6 address
+	last    []sample               // of each host, judged
+	opens   []time.Time            // of each host: since when it has no table, for it opens one; the zero Time: it has one
+	ended   map[netip.Prefix]ended // by subnet: leases of hosts that ran out
+	short   map[string]bool        // keys whose time a fault has shortened
+	meets   []meeting              // keys that name what an earlier one names
 
 	// After the last fault of a round: since when there is quiet, and when each
 	// host's table was right; the zero Time: not yet.
@@ -97,21 +131,47 @@ type judge struct {
 type ended struct {
 	host netip.Addr
 	at   time.Time
+	rev  int64
 }
 
-// reach is whether etcd can tell a host anything.
+// meeting is a key that a host has created although an earlier one of somebody
+// else's names one of its subnets. A key of two halves is a lock on neither, so
+// that this happens; who was later has to give way.
+type meeting struct {
+	host        int
+	late, early holding
+	at          time.Time
+}
+
+// reach is whether a host can do what it should: etcd can tell it anything, or it
+// has its IPv6 address.
 type reach struct {
 	blocked int       // reasons why not, at present
 	from    time.Time // since when, and that it had the time to notice
 }
 
-func newJudge(network netip.Prefix, hosts []netip.Addr) *judge {
-	return &judge{
-		hosts: hosts, history: newHistory(network), reach: make([]reach, len(hosts)), last: make([]sample, len(hosts)),
-		right: make([]time.Time, len(hosts)), opens: make([]time.Time, len(hosts)),
-		ended: map[string]ended{}, short: map[string]bool{}, checks: map[invariant]int{}, tell: func(violation) {},
+func (r *reach) trouble(t time.Time, allowance time.Duration) {
+	if r.from.Before(t.Add(allowance)) {
+		r.from = t.Add(allowance)
 	}
 }
+
+// since reports whether it has been so since t.
+func (r *reach) since(t time.Time) bool { return r.blocked == 0 && !r.from.After(t) }
+
+// newJudge returns a judge of a network of hosts. networks are of IPv4 and of IPv6;
+// the zero Prefix: there is no IPv6.
+func newJudge(networks [2]netip.Prefix, hosts []netip.Addr) *judge {
+	n := len(hosts)
+	return &judge{
+		hosts: hosts, history: newHistory(networks), reach: make([]reach, n), address: make([]reach, n), last: make([]sample, n),
+		right: make([]time.Time, n), opens: make([]time.Time, n),
+		ended: map[netip.Prefix]ended{}, short: map[string]bool{}, checks: map[invariant]int{}, tell: func(violation) {},
+	}
+}
+
+// dual reports whether the network has both families.
+func (j *judge) dual() bool { return j.history.networks[1].IsValid() }
 
 // block says that from now on host cannot know what etcd has.
 func (j *judge) block(host int) { j.reach[host].blocked++ }
@@ -125,9 +185,16 @@ func (j *judge) unblock(host int, t time.Time, allowance time.Duration) {
 // trouble says that at t something happened to the way to etcd of host, which
 // needs allowance to find another.
 func (j *judge) trouble(host int, t time.Time, allowance time.Duration) {
-	if r := &j.reach[host]; r.from.Before(t.Add(allowance)) {
-		r.from = t.Add(allowance)
-	}
+	j.reach[host].trouble(t, allowance)
+}
+
+// homeless says that from now on host has no IPv6 address.
+func (j *judge) homeless(host int) { j.address[host].blocked++ }
+
+// housed says that since t it has it again, and needs allowance to take it up.
+func (j *judge) housed(host int, t time.Time, allowance time.Duration) {
+	j.address[host].blocked--
+	j.address[host].trouble(t, allowance)
 }
 
 // quiet says that the last fault is over at t: from now on nothing is allowed
@@ -135,9 +202,11 @@ func (j *judge) trouble(host int, t time.Time, allowance time.Duration) {
 func (j *judge) quiet(t time.Time) {
 	j.over = t
 	clear(j.right)
-	for i := range j.reach {
-		if j.reach[i].from.After(t) {
-			j.reach[i].from = t
+	for _, all := range [][]reach{j.reach, j.address} {
+		for i := range all {
+			if all[i].from.After(t) {
+				all[i].from = t
+			}
 		}
 	}
 }
@@ -155,8 +224,17 @@ func (j *judge) longest() (d time.Duration) {
 
 // able reports whether etcd could tell host everything since t.
 func (j *judge) able(host int, t time.Time) bool {
-	r := j.reach[host]
-	return r.blocked == 0 && !r.from.After(t)
+	return j.reach[host].since(t)
+}
+
+// able6 reports whether, besides, it could have IPv6 peers since t.
+func (j *judge) able6(host int, t time.Time) bool {
+	return j.able(host, t) && j.address[host].since(t)
+}
+
+// isAt reports whether a is an address of host.
+func (j *judge) isAt(host int, a netip.Addr) bool {
+	return a == j.hosts[host] || j.dual() && a == field.IPv6Of(j.hosts[host])
 }
 
 // isHost reports whether a is the PublicIP of a daemon.

@@ -20,7 +20,7 @@ type story struct {
 }
 
 func begin() *story {
-	return &story{judge: newJudge(netip.MustParsePrefix("172.30.0.0/18"), []netip.Addr{addr(1), addr(2), addr(3)})}
+	return &story{judge: newJudge([2]netip.Prefix{netip.MustParsePrefix("172.30.0.0/18")}, []netip.Addr{addr(1), addr(2), addr(3)})}
 }
 
 // second 0 is in the middle of some day.
@@ -234,20 +234,22 @@ func TestJudge(t *testing.T) {
 	tests := slices.Concat(ownerStories(), forwardingStories(), routeStories(), overwriteStories(),
 		[]told{{name: "all is well", story: func(s *story) { s.well(5) }}})
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			s := settled()
-			tt.story(s)
-			if tt.want == "" && len(s.violations) > 0 {
-				t.Errorf("got %v, want nothing", s.violations)
-			}
-			found := false
-			for _, v := range s.violations {
-				found = found || v.what == tt.want && strings.Contains(v.text, tt.text)
-			}
-			if tt.want != "" && !found {
-				t.Errorf("got %v, want %s: %s", s.violations, tt.want, tt.text)
-			}
-		})
+		t.Run(tt.name, func(t *testing.T) { tt.judge(t, settled()) })
+	}
+}
+
+// judge tells the story, which goes on from what s was told, and compares.
+func (tt told) judge(t *testing.T, s *story) {
+	tt.story(s)
+	if tt.want == "" && len(s.violations) > 0 {
+		t.Errorf("got %v, want nothing", s.violations)
+	}
+	found := false
+	for _, v := range s.violations {
+		found = found || v.what == tt.want && strings.Contains(v.text, tt.text)
+	}
+	if tt.want != "" && !found {
+		t.Errorf("got %v, want %s: %s", s.violations, tt.want, tt.text)
 	}
 }
 

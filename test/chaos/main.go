@@ -26,29 +26,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"vxtap/test/field"
 )
 
-func main() {
-	code, err := enter()
-	if code >= 0 {
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "chaos:", err)
-		}
-		os.Exit(code)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err == nil {
-		err = start(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	}
-	if err != nil {
-		stop()
-		fmt.Fprintln(os.Stderr, "chaos:", err)
-		os.Exit(1) //nolint:gocritic // stop has been called
-	}
-}
+func main() { os.Exit(field.Program("chaos", start)) }
 
 func start(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	s, err := parse(args, progress)

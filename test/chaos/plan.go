@@ -31,6 +31,11 @@ const (
 	paused         kind = "daemon paused"
 	cutOff         kind = "host cut off"
 	wished         kind = "subnet wished twice"
+
+	// Where there are both families.
+	addressGone  kind = "IPv6 address gone"
+	halfHijacked kind = "IPv6 half of a key hijacked" // another key names the same IPv6 subnet
+	halfSpoilt   kind = "junk over the IPv6 half of a lease"
 )
 
 // pastTTL is longer than a lease of leaseTTL lives, and than etcd takes to see
@@ -40,9 +45,10 @@ const (
 	pastTTL  = 13 * time.Second
 )
 
-// kinds are all kinds, with how long each lasts: from least, up to most.
-func kinds() []kindOf {
-	return []kindOf{
+// kinds are all kinds, with how long each lasts: from least, up to most. dual adds
+// those that take both families.
+func kinds(dual bool) []kindOf {
+	all := []kindOf{
 		{memberKilled, time.Second, 6 * time.Second},
 		{memberSilenced, 17 * time.Second, 19 * time.Second}, // until every client has given it up
 		{memberParted, 3 * time.Second, 8 * time.Second},
@@ -56,6 +62,11 @@ func kinds() []kindOf {
 		{cutOff, 2 * time.Second, 17 * time.Second},
 		{wished, time.Second, 17 * time.Second},
 	}
+	if dual {
+		// Too short for a daemon to see it, up to long enough for one to start without.
+		all = append(all, kindOf{addressGone, 200 * time.Millisecond, 9 * time.Second}, kindOf{halfHijacked, 0, 0}, kindOf{halfSpoilt, 0, 0})
+	}
+	return all
 }
 
 type kindOf struct {
@@ -113,12 +124,12 @@ const (
 
 // plan returns the faults of a round, by when they begin. It depends on nothing
 // but its arguments: the same seed makes the same faults.
-func plan(seed uint64, round, hosts, members int) []fault {
+func plan(seed uint64, round, hosts, members int, dual bool) []fault {
 	r := rand.New(rand.NewPCG(seed, uint64(round)))
 	p := &planner{rand: r, hosts: make([][]span, hosts), members: members}
 	// One of each kind, and as many again of the cheap ones.
-	deck := kinds()
-	for _, k := range kinds() {
+	deck := kinds(dual)
+	for _, k := range kinds(dual) {
 		if !k.ofMember() {
 			deck = append(deck, k)
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -37,7 +38,7 @@ func (r *run) quiet(ctx context.Context) error {
 	over := time.Now()
 	r.locked(func() { r.judge.quiet(over) })
 	r.say("quiet")
-	if err := pause(ctx, grace); err != nil {
+	if err := field.Pause(ctx, grace); err != nil {
 		return nil //nolint:nilerr // the run ends
 	}
 	r.pingPairs(ctx)
@@ -47,7 +48,7 @@ func (r *run) quiet(ctx context.Context) error {
 	took := time.Since(over)
 	r.say("every host holds a lease %v after the last fault", took.Round(time.Millisecond))
 	r.locked(func() { r.figures.whole = max(r.figures.whole, took) })
-	_ = pause(ctx, time.Until(over.Add(quietFor)))
+	_ = field.Pause(ctx, time.Until(over.Add(quietFor)))
 	r.locked(func() {
 		r.figures.converged = max(r.figures.converged, r.judge.longest())
 		r.judge.loud()
@@ -68,7 +69,7 @@ func (r *run) awaitMembers() error {
 			if ctx.Err() != nil {
 				return fmt.Errorf("%s does not answer: %w", m.Name, err)
 			}
-			_ = pause(ctx, 50*time.Millisecond)
+			_ = field.Pause(ctx, 50*time.Millisecond)
 		}
 	}
 	return nil
@@ -81,10 +82,9 @@ func (r *run) settled(ctx context.Context, limit time.Duration) error {
 		var missing error
 		r.locked(func() {
 			for h, s := range r.latest {
-				subnet, claims := s.claims()
-				k := r.judge.history.now().keys[keyOf(subnet)]
-				if s.start.Before(since) || !claims || s.status.State != field.StateReady || k.owner != r.judge.hosts[h] || !k.whole {
-					missing = fmt.Errorf("%s says %q, holds %v (%s)", r.field.Hosts[h].Name, s.status.State, subnet, s.status.Lease.State)
+				claims := s.claims()
+				if s.start.Before(since) || s.status.State != field.StateReady || !r.holds(h, claims) {
+					missing = fmt.Errorf("%s says %q, holds %v (%s)", r.field.Hosts[h].Name, s.status.State, claims, s.status.Lease.State)
 				}
 			}
 		})
@@ -94,10 +94,32 @@ func (r *run) settled(ctx context.Context, limit time.Duration) error {
 		if time.Since(since) > limit {
 			return fmt.Errorf("not every host is ready and holds a lease %v after the last fault: %w", limit, missing)
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := field.Pause(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}
+}
+
+// holds reports whether what a host claims is all that it should have, and its own
+// in etcd. The caller holds the lock.
+func (r *run) holds(h int, claims []netip.Prefix) bool {
+	if want := 1 + r.more(); len(claims) != want {
+		return false
+	}
+	for _, k := range r.judge.history.now().keys {
+		if k.owner == r.judge.hosts[h] && k.subnet == claims[0] {
+			return k.whole && (!r.dual || k.six.whole && k.six.subnet == claims[1])
+		}
+	}
+	return false
+}
+
+// more is how many families there are beside IPv4.
+func (r *run) more() int {
+	if r.dual {
+		return 1
+	}
+	return 0
 }
 
 // pingPairs sends real packets between hosts whose leases live: (c).
@@ -111,23 +133,34 @@ func (r *run) pingPairs(ctx context.Context) {
 		if !ok || !okay || !r.settledFor(from) || !r.settledFor(to) {
 			continue
 		}
-		one, cancel := context.WithTimeout(ctx, time.Second)
-		err := traffic.Ping(one, r.end(a, from), r.end(b, to), 1)
-		cancel()
-		if ctx.Err() != nil {
-			return
+		for i := range 1 + r.more() {
+			r.ping(ctx, traffic.End{Namespace: r.field.Hosts[a].Namespace(), Addr: from.halves()[i].subnet.Addr()},
+				traffic.End{Namespace: r.field.Hosts[b].Namespace(), Addr: to.halves()[i].subnet.Addr()}, from, to)
 		}
-		r.locked(func() {
-			keys := r.judge.history.now().keys
-			if keys[from.key].created != from.created || keys[to.key].created != to.created {
-				return // no longer the leases that they were
-			}
-			r.figures.pings++
-			if err != nil {
-				r.judge.violate(time.Now(), routable, "%v does not reach %v: %v", from.subnet, to.subnet, err)
-			}
-		})
 	}
+}
+
+// ping sends one packet between two hosts, which have these leases.
+func (r *run) ping(ctx context.Context, a, b traffic.End, from, to holding) {
+	if !a.Addr.IsValid() || !b.Addr.IsValid() {
+		return // one of them has a lease without IPv6 as yet: settled waits for it
+	}
+	one, cancel := context.WithTimeout(ctx, time.Second)
+	err := traffic.Ping(one, a, b, 1)
+	cancel()
+	if ctx.Err() != nil {
+		return
+	}
+	r.locked(func() {
+		keys := r.judge.history.now().keys
+		if keys[from.key].created != from.created || keys[to.key].created != to.created {
+			return // no longer the leases that they were
+		}
+		r.figures.pings++
+		if err != nil {
+			r.judge.violate(time.Now(), routable, "%v does not reach %v: %v", a.Addr, b.Addr, err)
+		}
+	})
 }
 
 // settledFor reports whether a lease has been what it is for grace: a host that
@@ -137,18 +170,13 @@ func (r *run) settledFor(k holding) (ok bool) {
 		now := time.Now()
 		for _, s := range r.judge.history.between(now.Add(-grace), now) {
 			was := s.keys[k.key]
-			if !was.whole || was.created != k.created || was.host != k.host {
+			if !was.whole || was.created != k.created || was.host != k.host || was.six != k.six || r.dual && !was.six.whole {
 				return
 			}
 		}
 		ok = true
 	})
 	return ok
-}
-
-// end is a host with the address that it has in the overlay.
-func (r *run) end(h int, k holding) traffic.End {
-	return traffic.End{Namespace: r.field.Hosts[h].Namespace(), Addr: k.subnet.Addr()}
 }
 
 // finish takes what the judge has.

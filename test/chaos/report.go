@@ -51,7 +51,7 @@ func (f figures) rows() [][2]string {
 		rows = append(rows, [2]string{name, fmt.Sprintf(format, args...)})
 	}
 	row("time, rounds", "%v, %d", f.took.Round(time.Second), f.rounds)
-	for _, k := range kinds() {
+	for _, k := range kinds(f.settings.dual) {
 		row("fault: "+string(k.kind), "%d", f.faults[k.kind])
 	}
 	for _, i := range invariants() {
@@ -86,5 +86,5 @@ func (f figures) markdown(w io.Writer) {
 func (f figures) insert(name string) error {
 	var text bytes.Buffer
 	f.markdown(&text)
-	return document.Insert(name, "chaos", text.Bytes())
+	return document.Insert(name, f.settings.mark(), text.Bytes())
 }

@@ -18,21 +18,6 @@ import (
 	"vxtap/test/field"
 )
 
-// enter moves the program into a field. The code is -1 inside.
-func enter() (int, error) {
-	if len(os.Args) > 1 && (os.Args[1] == "-h" || os.Args[1] == "-help") {
-		return -1, nil
-	}
-	code, outside, err := field.Enter()
-	if !outside {
-		code = -1
-	}
-	if outside && err != nil && code == 0 {
-		code = 1
-	}
-	return code, err
-}
-
 // run is one run.
 type run struct {
 	settings
@@ -52,7 +37,9 @@ type run struct {
 // they meet often.
 const (
 	network       = "172.30.0.0/18"
-	networkConfig = `{"Network": "` + network + `", "SubnetLen": 24, "SubnetMin": "172.30.0.0", "EnableNFTables": true, "Backend": {"Type": "vxlan"}}`
+	networkIPv6   = "fd30::/58"
+	networkConfig = `{"Network": "` + network + `", "SubnetLen": 24, "SubnetMin": "172.30.0.0", "EnableNFTables": true, "Backend": {"Type": "vxlan"}`
+	dualConfig    = `, "EnableIPv6": true, "IPv6Network": "` + networkIPv6 + `", "IPv6SubnetLen": 64, "IPv6SubnetMin": "fd30::"`
 )
 
 // chaos does one run. An error says that the run itself failed.
@@ -61,7 +48,7 @@ func chaos(ctx context.Context, s settings, progress io.Writer) (figures, error)
 	if err := os.RemoveAll(dir); err != nil {
 		return figures{}, err
 	}
-	f, err := field.New(dir)
+	f, err := field.New(dir, s.dual)
 	if err != nil {
 		return figures{}, err
 	}
@@ -100,7 +87,11 @@ func (r *run) setUp(ctx context.Context) error {
 		}
 		addrs = append(addrs, h.Addr)
 	}
-	r.judge = newJudge(netip.MustParsePrefix(network), addrs)
+	networks := [2]netip.Prefix{netip.MustParsePrefix(network)}
+	if r.dual {
+		networks[1] = netip.MustParsePrefix(networkIPv6)
+	}
+	r.judge = newJudge(networks, addrs)
 	r.judge.tell = func(v violation) { r.write("%s", v) }
 	r.latest = make([]sample, r.hosts)
 	r.figures.settings = r.settings
@@ -149,7 +140,11 @@ func (r *run) rounds(ctx context.Context) error {
 func (r *run) putConfig(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	_, err := r.recorder.client().Put(ctx, configKey, networkConfig)
+	config := networkConfig
+	if r.dual {
+		config += dualConfig
+	}
+	_, err := r.recorder.client().Put(ctx, configKey, config+"}")
 	return err
 }
 
@@ -159,9 +154,9 @@ func (r *run) round(ctx context.Context, n int) error {
 	r.say("round %d", n)
 	begin := time.Now()
 	group, gctx := errgroup.WithContext(ctx)
-	for _, f := range plan(r.seed, n, r.hosts, r.members) {
+	for _, f := range plan(r.seed, n, r.hosts, r.members, r.dual) {
 		group.Go(func() error {
-			if pause(gctx, time.Until(begin.Add(f.at))) != nil {
+			if field.Pause(gctx, time.Until(begin.Add(f.at))) != nil {
 				return nil
 			}
 			return r.do(gctx, f)
@@ -187,7 +182,7 @@ const sampleEvery = 200 * time.Millisecond
 // sample asks one daemon again and again.
 func (r *run) sample(ctx context.Context, h int) {
 	host := r.field.Hosts[h]
-	for pause(ctx, sampleEvery) == nil {
+	for field.Pause(ctx, sampleEvery) == nil {
 		if host.Unasked() {
 			r.locked(func() {
 				r.judge.violate(time.Now(), goesOn, "%s ended by itself: %s", host.Name, host.Log())
@@ -211,7 +206,7 @@ func (r *run) sample(ctx context.Context, h int) {
 
 // judgeAll judges samples when everything is known that they may know.
 func (r *run) judgeAll(ctx context.Context) {
-	for pause(ctx, 100*time.Millisecond) == nil {
+	for field.Pause(ctx, 100*time.Millisecond) == nil {
 		r.locked(func() {
 			r.noMajority()
 			n := 0

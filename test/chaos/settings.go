@@ -21,6 +21,7 @@ type settings struct {
 	time     time.Duration
 	hosts    int
 	members  int
+	dual     bool
 	vxtap    string
 	dir      string
 	markdown string
@@ -35,6 +36,7 @@ func parse(args []string, help io.Writer) (settings, error) {
 	f.Uint64Var(&s.seed, "seed", 0, "`number` that the faults are made of (default: another one each time)")
 	f.DurationVar(&s.time, "time", 5*time.Minute, "`duration` of the run; a round takes up to a minute, and none is cut")
 	f.IntVar(&s.hosts, "hosts", 20, "`number` of hosts, each with a daemon")
+	f.BoolVar(&s.dual, "dual", false, "a network, and hosts, of both IPv4 and IPv6")
 	f.StringVar(&s.vxtap, "vxtap", "bin/vxtap", "`path` of the daemon")
 	f.StringVar(&s.dir, "dir", ".cache/chaos", "`directory` for logs and etcd's data; all of it is kept if the run fails")
 	f.StringVar(&s.markdown, "md", "", "`file` with marks that gets the figures as Markdown")
@@ -51,21 +53,37 @@ func parse(args []string, help io.Writer) (settings, error) {
 		return s, errors.New("figures that are kept need a seed that was given: -seed N")
 	}
 	if s.markdown != "" {
-		if err := document.Check(s.markdown, "chaos"); err != nil {
+		if err := document.Check(s.markdown, s.mark()); err != nil {
 			return s, err
 		}
 	}
 	return s, nil
 }
 
+// mark is the name of the marks that figures stand between.
+func (s settings) mark() string {
+	if s.dual {
+		return "chaos dual"
+	}
+	return "chaos"
+}
+
 // again is how to do the same faults once more.
 func (s settings) again() string {
-	return fmt.Sprintf("make chaos CHAOS='-seed %d -time %s'", s.seed, short(s.time))
+	var dual string
+	if s.dual {
+		dual = " -dual"
+	}
+	return fmt.Sprintf("make chaos CHAOS='-seed %d -time %s%s'", s.seed, short(s.time), dual)
 }
 
 // short writes whole minutes as such.
 func short(d time.Duration) string {
-	return strings.TrimSuffix(d.String(), "0s")
+	text := d.String()
+	if minutes, whole := strings.CutSuffix(text, "m0s"); whole {
+		return minutes + "m"
+	}
+	return text
 }
 
 // errViolated is what a run ends with in which something did not hold.

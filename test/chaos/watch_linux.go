@@ -84,7 +84,7 @@ func (r *recorder) watch(ctx context.Context, i int) {
 			r.hear(resp.Events)
 		}
 		cancel()
-		_ = pause(ctx, 100*time.Millisecond)
+		_ = field.Pause(ctx, 100*time.Millisecond)
 	}
 }
 
@@ -148,7 +148,7 @@ func (r *recorder) ask(ctx context.Context, i int) {
 			r.settle()
 		}
 		r.mu.Unlock()
-		_ = pause(ctx, askedEvery)
+		_ = field.Pause(ctx, askedEvery)
 	}
 }
 
@@ -188,16 +188,4 @@ func (r *recorder) client() *clientv3.Client {
 		}
 	}
 	return r.clients[best]
-}
-
-// pause waits for d, or returns ctx's error.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -9,6 +9,7 @@
 // that it started when it ends itself, be it by SIGKILL; the network namespaces
 // of hosts have their names on a /run of their own, and go with it.
 //
+//	program.go  what a program's main is
 //	field.go    the underlay: a bridge in the program's own network
 //	member.go   members of an etcd cluster, each a process on a host of its own
 //	host.go     hosts with a vxtap each; status.go what a daemon says of itself

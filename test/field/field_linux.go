@@ -16,12 +16,6 @@ import (
 // bridge is the underlay: every host and every member is at it.
 const bridge = "br0"
 
-// underlay is its network. The program itself is at .0.1, members at .0.11 and
-// up, hosts at .1.1 and up.
-const underlay = 16
-
-func at(c, d int) netip.Addr { return netip.AddrFrom4([4]byte{10, 77, byte(c), byte(d)}) }
-
 // Field is what was built in the program's namespaces. Its methods are called
 // by one goroutine.
 type Field struct {
@@ -29,11 +23,12 @@ type Field struct {
 	Members []*Member
 	Hosts   []*Host
 	root    *netns.Namespace
+	dual    bool
 }
 
-// New makes the underlay. dir is made if it is not there; what earlier runs left
-// in it is overwritten.
-func New(dir string) (*Field, error) {
+// New makes the underlay, which hosts have IPv6 addresses on too if dual is true.
+// dir is made if it is not there; what earlier runs left in it is overwritten.
+func New(dir string, dual bool) (*Field, error) {
 	dir, err := filepath.Abs(dir)
 	if err == nil {
 		err = os.MkdirAll(dir, 0o755)
@@ -45,11 +40,13 @@ func New(dir string) (*Field, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a field: %w", err)
 	}
-	f := &Field{Dir: dir, root: root}
+	f := &Field{Dir: dir, root: root, dual: dual}
 	for _, step := range []func() error{
+		func() error { return quiet6(root) }, // the other ends of hosts' cables
 		func() error { return root.SetUp("lo") },
 		func() error { return root.AddBridge(bridge, 1500) },
 		func() error { return root.AddAddr(bridge, netip.PrefixFrom(at(0, 1), underlay)) },
+		func() error { return f.addIPv6(root, bridge, at(0, 1)) },
 		func() error { return root.SetUp(bridge) },
 	} {
 		if err := step(); err != nil {
@@ -57,6 +54,36 @@ func New(dir string) (*Field, error) {
 		}
 	}
 	return f, nil
+}
+
+// quiet6 switches IPv6 off for the devices that a namespace is about to get. A
+// device with IPv6 talks, and takes up the kernel's table of neighbours, which is
+// one for all namespaces of the machine.
+func quiet6(ns *netns.Namespace) error {
+	if err := ns.SetSysctl("net.ipv6.conf.all.disable_ipv6", "1"); err != nil {
+		return err
+	}
+	return ns.SetSysctl("net.ipv6.conf.default.disable_ipv6", "1")
+}
+
+// addIPv6 gives a device the IPv6 address that belongs to addr, and no
+// other, where the field has both families.
+func (f *Field) addIPv6(ns *netns.Namespace, device string, addr netip.Addr) error {
+	if !f.dual {
+		return nil
+	}
+	conf := "net.ipv6.conf." + device
+	for _, step := range []func() error{
+		func() error { return ns.SetSysctl(conf+".addr_gen_mode", "1") }, // none by itself
+		func() error { return ns.SetSysctl(conf+".accept_ra", "0") },
+		func() error { return ns.SetSysctl(conf+".disable_ipv6", "0") },
+		func() error { return ns.AddAddr(device, netip.PrefixFrom(IPv6Of(addr), underlay6)) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // node makes a namespace with an address on the underlay. The other end of its
@@ -67,10 +94,7 @@ func (f *Field) node(name string, addr netip.Addr) (*netns.Namespace, error) {
 		return nil, err
 	}
 	for _, step := range []func() error{
-		// A device with IPv6 talks, and takes up the kernel's table of neighbours,
-		// which is one for all namespaces of the machine.
-		func() error { return ns.SetSysctl("net.ipv6.conf.all.disable_ipv6", "1") },
-		func() error { return ns.SetSysctl("net.ipv6.conf.default.disable_ipv6", "1") },
+		func() error { return quiet6(ns) },
 		func() error { return netns.AddVeth(ns, "eth0", f.root, name, 1500) },
 		func() error { return f.root.Attach(bridge, name) },
 		func() error { return f.root.SetUp(name) },
@@ -121,8 +145,12 @@ func nft(ns *netns.Namespace, text string) error {
 }
 
 // AddAddr gives the program's own end of the underlay one more address, the
-// i-th, and returns it.
+// i-th, and returns it. In a field of both families IPv6Of it is there too.
 func (f *Field) AddAddr(i int) (netip.Addr, error) {
 	a := at(255, 1+i)
-	return a, f.root.AddAddr(bridge, netip.PrefixFrom(a, underlay))
+	err := f.root.AddAddr(bridge, netip.PrefixFrom(a, underlay))
+	if err == nil && f.dual {
+		err = f.root.AddAddr(bridge, netip.PrefixFrom(IPv6Of(a), underlay6))
+	}
+	return a, err
 }

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 
 // leave starts a member in the field and never ends.
 func leave() int {
-	f, err := New(os.Getenv(leaver))
+	f, err := New(os.Getenv(leaver), false)
 	if err == nil {
 		err = f.AddMembers(1)
 	}
@@ -108,7 +108,7 @@ func running(t *testing.T, dir string) (n int) {
 // A member and a host do what the faults ask of them.
 func TestMembersAndHosts(t *testing.T) {
 	bed.NeedRoot(t)
-	f, err := New(t.TempDir())
+	f, err := New(t.TempDir(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

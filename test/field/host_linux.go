@@ -20,7 +20,7 @@ import (
 type Host struct {
 	process
 	Name string     // "h1"
-	Addr netip.Addr // its VTEP
+	Addr netip.Addr // its VTEP; in a field of both families IPv6Of it is the other one
 	Dir  string     // of its socket, its subnet file and what it remembers
 }
 
@@ -33,6 +33,9 @@ func (f *Field) AddHost(vxtap, prefix string, flags ...string) (*Host, error) {
 	h.Dir = filepath.Join("/run", h.Name)
 	ns, err := f.node(h.Name, h.Addr)
 	if err == nil {
+		err = f.addSecond(ns, h.Addr)
+	}
+	if err == nil {
 		err = os.MkdirAll(h.Dir, 0o755)
 	}
 	if err != nil {
@@ -44,6 +47,31 @@ func (f *Field) AddHost(vxtap, prefix string, flags ...string) (*Host, error) {
 	}, flags...)}
 	f.Hosts = append(f.Hosts, h)
 	return h, nil
+}
+
+// addSecond gives a host its other family, where the field has it.
+func (f *Field) addSecond(ns *netns.Namespace, addr netip.Addr) error {
+	if !f.dual {
+		return nil
+	}
+	if err := f.addIPv6(ns, "eth0", addr); err != nil {
+		return err
+	}
+	// What the daemon makes has it as on any other host.
+	if err := ns.SetSysctl("net.ipv6.conf.all.disable_ipv6", "0"); err != nil {
+		return err
+	}
+	return ns.SetSysctl("net.ipv6.conf.all.forwarding", "1")
+}
+
+// TakeIPv6 takes the IPv6 address from its interface, and GiveIPv6 gives it back.
+func (h *Host) TakeIPv6() error {
+	return h.ns.DeleteAddr("eth0", netip.PrefixFrom(IPv6Of(h.Addr), underlay6))
+}
+
+// GiveIPv6 undoes TakeIPv6.
+func (h *Host) GiveIPv6() error {
+	return h.ns.AddAddr("eth0", netip.PrefixFrom(IPv6Of(h.Addr), underlay6))
 }
 
 // SubnetFile is where its daemon writes its subnet.

@@ -23,6 +23,13 @@ type Status struct {
 		Expires *time.Time `json:"expires"`
 	} `json:"lease"`
 	Peers []Peer `json:"peers"`
+	IPv6  *IPv6  `json:"ipv6"` // nil: the network has none
+}
+
+// IPv6 is the same of the other device.
+type IPv6 struct {
+	Subnet netip.Prefix `json:"subnet"` // the zero Prefix: the host has none
+	Peers  []Peer       `json:"peers"`
 }
 
 // Peer is one peer of a Status.

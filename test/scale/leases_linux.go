@@ -26,7 +26,7 @@ func (b *bench) measureLeases(ctx context.Context, f *figures) error {
 	if err != nil {
 		return err
 	}
-	p, err := newProbe(h, b.field)
+	p, err := b.newProbe(h)
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (b *bench) measureLeases(ctx context.Context, f *figures) error {
 	if _, err := b.startHost(ctx, h, p); err != nil {
 		return err
 	}
-	if f.kernel[0], err = countKernel(h); err != nil {
+	if f.kernel[0], err = b.countKernel(h); err != nil {
 		return err
 	}
 	if err := b.fill(ctx, first+2, first+10, p); err != nil {
@@ -54,7 +54,7 @@ func (b *bench) measureLeases(ctx context.Context, f *figures) error {
 	if err := b.measureStarts(ctx, h, p, f); err != nil {
 		return err
 	}
-	if f.kernel[1], err = countKernel(h); err != nil {
+	if f.kernel[1], err = b.countKernel(h); err != nil {
 		return err
 	}
 	if f.changes, f.puts, err = b.measureChanges(ctx, p); err != nil {
@@ -86,7 +86,7 @@ func (b *bench) measureStarts(ctx context.Context, h *field.Host, p *probe, f *f
 			return err
 		}
 		// It finds nobody, again and again, and is asleep when etcd comes.
-		if err := pause(ctx, 3*time.Second+time.Duration(n)*170*time.Millisecond); err != nil {
+		if err := field.Pause(ctx, 3*time.Second+time.Duration(n)*170*time.Millisecond); err != nil {
 			return err
 		}
 		if err := m.Start(); err != nil {
@@ -127,11 +127,11 @@ func (b *bench) fill(ctx context.Context, from, to int, p *probe) error {
 	for i := from; i < to; {
 		var ops []clientv3.Op
 		for ; i < to && len(ops) < 100; i++ {
-			ip := vtep(i)
+			at := b.vteps(i)
 			if i == first {
-				ip = p.addrs[0]
+				at = p.at(0)
 			}
-			ops = append(ops, clientv3.OpPut(key(i), value(ip, i)))
+			ops = append(ops, clientv3.OpPut(b.key(i), b.value(at, i)))
 		}
 		if _, err := b.client.Txn(ctx).Then(ops...).Commit(); err != nil {
 			return fmt.Errorf("put %d leases: %w", to-from, err)
@@ -143,27 +143,44 @@ func (b *bench) fill(ctx context.Context, from, to int, p *probe) error {
 // steady returns the memory of a daemon that has nothing to do for a while, in
 // MiB.
 func steady(ctx context.Context, h *field.Host) (float64, error) {
-	if err := pause(ctx, 10*time.Second); err != nil {
+	if err := field.Pause(ctx, 10*time.Second); err != nil {
 		return 0, err
 	}
 	n, err := h.Memory()
 	return float64(n) / (1 << 20), err
 }
 
-// countKernel returns what the host's kernel has of the overlay.
-func countKernel(h *field.Host) (k kernel, err error) {
+// countKernel returns what the host's kernel has of the overlay, of both families.
+func (b *bench) countKernel(h *field.Host) (k kernel, err error) {
+	devices := []struct {
+		name   string
+		family int
+	}{{"flannel.1", netlink.FAMILY_V4}, {"flannel-v6.1", netlink.FAMILY_V6}}
+	if !b.dual {
+		devices = devices[:1]
+	}
 	err = h.Namespace().Do(func() error {
-		link, err := netlink.LinkByName("flannel.1")
-		if err != nil {
-			return err
+		for _, d := range devices {
+			link, err := netlink.LinkByName(d.name)
+			if err != nil {
+				return err
+			}
+			routes, err := netlink.RouteList(link, d.family)
+			if err != nil {
+				return err
+			}
+			neighbours, err := netlink.NeighList(link.Attrs().Index, d.family)
+			if err != nil {
+				return err
+			}
+			k.routes += len(routes)
+			for _, n := range neighbours {
+				if n.State&netlink.NUD_NOARP == 0 { // those are of multicast groups
+					k.neighbours++
+				}
+			}
 		}
-		routes, err := netlink.RouteList(link, netlink.FAMILY_V4)
-		if err != nil {
-			return err
-		}
-		neighbours, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V4)
-		k = kernel{len(routes), len(neighbours)}
-		return err
+		return nil
 	})
 	return k, err
 }

@@ -21,10 +21,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"vxtap/test/document"
+	"vxtap/test/field"
 )
 
 // settings are the flags.
@@ -33,6 +32,7 @@ type settings struct {
 	nodes    int
 	starts   int
 	changes  int
+	dual     bool
 	vxtap    string
 	dir      string
 	markdown string
@@ -48,6 +48,7 @@ func parse(args []string, help io.Writer) (settings, error) {
 	f.IntVar(&s.nodes, "nodes", 200, "`number` of daemons that start at once; 0 leaves this part out")
 	f.IntVar(&s.starts, "starts", 5, "`number` of starts that are measured")
 	f.IntVar(&s.changes, "changes", 500, "`number` of lease changes that are measured")
+	f.BoolVar(&s.dual, "dual", false, "a network, and hosts, of both IPv4 and IPv6")
 	f.StringVar(&s.vxtap, "vxtap", "bin/vxtap", "`path` of the daemon")
 	f.StringVar(&s.dir, "dir", ".cache/scale", "`directory` for logs and etcd's data, which stays")
 	f.StringVar(&s.markdown, "md", "", "`file` with marks that gets the figures as Markdown")
@@ -58,35 +59,25 @@ func parse(args []string, help io.Writer) (settings, error) {
 		return s, fmt.Errorf("it takes flags only, at most %d leases, and at least one start and one change", maxLeases)
 	}
 	if s.markdown != "" {
-		if err := document.Check(s.markdown, "scale"); err != nil {
+		if err := document.Check(s.markdown, s.mark()); err != nil {
 			return s, err
 		}
 	}
 	return s, nil
 }
 
+// mark is the name of the marks that figures stand between.
+func (s settings) mark() string {
+	if s.dual {
+		return "scale dual"
+	}
+	return "scale"
+}
+
 // maxLeases is less than the network has subnets.
 const maxLeases = 16000
 
-func main() {
-	code, err := enter()
-	if code >= 0 {
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "scale:", err)
-		}
-		os.Exit(code)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err == nil {
-		err = start(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	}
-	if err != nil {
-		stop()
-		fmt.Fprintln(os.Stderr, "scale:", err)
-		os.Exit(1) //nolint:gocritic // stop has been called
-	}
-}
+func main() { os.Exit(field.Program("scale", start)) }
 
 func start(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	s, err := parse(args, progress)

@@ -19,26 +19,13 @@ import (
 	"vxtap/test/field"
 )
 
-// enter moves the program into a field. The code is -1 inside.
-func enter() (int, error) {
-	if len(os.Args) > 1 && (os.Args[1] == "-h" || os.Args[1] == "-help") {
-		return -1, nil
-	}
-	code, outside, err := field.Enter()
-	switch {
-	case !outside:
-		code = -1
-	case err != nil && code == 0:
-		code = 1
-	}
-	return code, err
-}
-
 // Where everything is in etcd.
 const (
 	prefix        = "/scale/network/"
 	network       = "100.64.0.0/10"
-	networkConfig = `{"Network": "` + network + `", "SubnetLen": 24, "EnableNFTables": true, "Backend": {"Type": "vxlan"}}`
+	networkIPv6   = "fd64::/48"
+	networkConfig = `{"Network": "` + network + `", "SubnetLen": 24, "EnableNFTables": true, "Backend": {"Type": "vxlan"}`
+	dualConfig    = `, "EnableIPv6": true, "IPv6Network": "` + networkIPv6 + `", "IPv6SubnetLen": 64`
 )
 
 // bench is one field with one member of etcd, which has the config.
@@ -69,7 +56,7 @@ func measure(ctx context.Context, s settings, progress io.Writer) (f figures, er
 }
 
 func newBench(ctx context.Context, s settings, progress io.Writer) (*bench, error) {
-	f, err := field.New(s.dir)
+	f, err := field.New(s.dir, s.dual)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +74,11 @@ func newBench(ctx context.Context, s settings, progress io.Writer) (*bench, erro
 	if _, err := b.answers(ctx); err != nil {
 		return nil, err
 	}
-	_, err = c.Put(ctx, prefix+"config", networkConfig)
+	config := networkConfig
+	if s.dual {
+		config += dualConfig
+	}
+	_, err = c.Put(ctx, prefix+"config", config+"}")
 	return b, err
 }
 
@@ -102,7 +93,7 @@ func (b *bench) answers(ctx context.Context) (time.Time, error) {
 		if err == nil {
 			return time.Now(), nil
 		}
-		if pause(ctx, 5*time.Millisecond) != nil {
+		if field.Pause(ctx, 5*time.Millisecond) != nil {
 			return time.Time{}, fmt.Errorf("etcd does not answer: %w", err)
 		}
 	}
@@ -121,32 +112,40 @@ func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(b.progress, format+"\n", args...)
 }
 
-// subnet is that of the lease number i, and vtep its host's address.
-func subnet(i int) netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, byte(64 + i>>8), byte(i), 0}), 24)
-}
-
-func vtep(i int) netip.Addr {
-	return netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)})
-}
-
-func key(i int) string {
-	return fmt.Sprintf("%ssubnets/%s-24", prefix, subnet(i).Addr())
-}
-
-func value(ip netip.Addr, i int) string {
-	return fmt.Sprintf(`{"PublicIP":"%s","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:01:00:%02x:%02x:%02x"}}`,
-		ip, byte(i>>16), byte(i>>8), byte(i))
-}
-
-// pause waits for d, or returns ctx's error.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
+// subnets are those of the lease number i, IPv4 first; vteps are its host's addresses.
+func (b *bench) subnets(i int) []netip.Prefix {
+	all := []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{100, byte(64 + i>>8), byte(i), 0}), 24)}
+	if b.dual {
+		all = append(all, netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x64, 6: byte(i >> 8), 7: byte(i)}), 64))
 	}
+	return all
+}
+
+func (b *bench) vteps(i int) []netip.Addr {
+	all := []netip.Addr{netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)})}
+	if b.dual {
+		all = append(all, netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x11, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}))
+	}
+	return all
+}
+
+func (b *bench) key(i int) string {
+	subnets := b.subnets(i)
+	key := fmt.Sprintf("%ssubnets/%s-24", prefix, subnets[0].Addr())
+	if b.dual {
+		key += fmt.Sprintf("&%s-64", subnets[1].Addr())
+	}
+	return key
+}
+
+// value is that of the lease number i, whose host is at addrs.
+func (b *bench) value(addrs []netip.Addr, i int) string {
+	mac := func(n int) string {
+		return fmt.Sprintf("02:%02x:00:%02x:%02x:%02x", n, byte(i>>16), byte(i>>8), byte(i))
+	}
+	if !b.dual {
+		return fmt.Sprintf(`{"PublicIP":"%s","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"%s"}}`, addrs[0], mac(1))
+	}
+	return fmt.Sprintf(`{"PublicIP":"%s","PublicIPv6":"%s","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"%s"},"BackendV6Data":{"VNI":1,"VtepMAC":"%s"}}`,
+		addrs[0], addrs[1], mac(1), mac(2))
 }

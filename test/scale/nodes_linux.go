@@ -65,7 +65,7 @@ func awaitReady(ctx context.Context, h *field.Host) error {
 		if h.Unasked() {
 			return fmt.Errorf("%s ended: see %s", h.Name, h.Log())
 		}
-		if pause(ctx, 100*time.Millisecond) != nil {
+		if field.Pause(ctx, 100*time.Millisecond) != nil {
 			return fmt.Errorf("%s is not ready (%q, %w): see %s", h.Name, s.State, err, h.Log())
 		}
 	}

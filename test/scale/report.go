@@ -121,5 +121,5 @@ func (f figures) markdown(w io.Writer) {
 func (f figures) insert(name string) error {
 	var text bytes.Buffer
 	f.markdown(&text)
-	return document.Insert(name, "scale", text.Bytes())
+	return document.Insert(name, f.settings.mark(), text.Bytes())
 }

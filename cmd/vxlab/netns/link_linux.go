@@ -125,6 +125,13 @@ func (n *Namespace) AddAddr(device string, addr netip.Prefix) error {
 	}, "add address %s to %s", addr, device)
 }
 
+// DeleteAddr takes one address from a device.
+func (n *Namespace) DeleteAddr(device string, addr netip.Prefix) error {
+	return n.onLink(device, func(h *netlink.Handle, link netlink.Link) error {
+		return h.AddrDel(link, &netlink.Addr{IPNet: ipNet(addr)})
+	}, "delete address %s of %s", addr, device)
+}
+
 // DeleteAddrs takes all IPv4 addresses from a device, and with them the routes
 // that need them.
 func (n *Namespace) DeleteAddrs(device string) error {
