@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"vxtap/encap/ether"
 )
 
 // Memory is what a host last heard of its network: enough to forward by while
@@ -24,7 +26,10 @@ type Memory struct {
 	// Host is what the writer calls the machine that it runs on, whatever its
 	// address; "": it cannot tell. FormerMemory compares it.
 	Host string
-	All  Snapshot // Rejected is empty when it was written, and not when the file was tampered with
+	// IPv6MAC is the one that the host had last in a network with IPv6, also while
+	// its lease has no IPv6 half; zero: none.
+	IPv6MAC ether.MAC
+	All     Snapshot // Rejected is empty when it was written, and not when the file was tampered with
 }
 
 // ErrStale is matched by what Registry.CheckMemory returns for a Memory that is
@@ -86,6 +91,7 @@ type (
 		Format   int             `json:"format"`
 		Prefix   string          `json:"prefix"`
 		Host     string          `json:"host,omitempty"`
+		IPv6MAC  string          `json:"ipv6_mac,omitempty"`
 		At       time.Time       `json:"at"`
 		Expires  *time.Time      `json:"expires"` // of own; null: never
 		Config   json.RawMessage `json:"config"`
@@ -105,6 +111,9 @@ type (
 // encode returns the contents of the file.
 func (m Memory) encode() ([]byte, error) {
 	w := wireMemory{Format: memoryFormat, Prefix: m.Prefix, Host: m.Host, At: m.At.UTC(), Config: m.ConfigValue, Revision: m.All.Revision}
+	if !m.IPv6MAC.IsZero() {
+		w.IPv6MAC = m.IPv6MAC.String()
+	}
 	if !m.Own.Expires.IsZero() {
 		end := m.Own.Expires.UTC()
 		w.Expires = &end
@@ -161,6 +170,12 @@ func (w wireMemory) memory() (Memory, error) {
 		return Memory{}, errors.New("it does not say when it was true")
 	}
 	var err error
+	if w.IPv6MAC != "" {
+		m.IPv6MAC, err = ether.ParseMAC(w.IPv6MAC)
+		if err != nil || m.IPv6MAC.IsZero() || m.IPv6MAC.IsMulticast() {
+			return Memory{}, errors.New("its MAC for IPv6 is none that a device can have")
+		}
+	}
 	if m.Config, err = ParseConfig(w.Config); err != nil {
 		return Memory{}, err
 	}

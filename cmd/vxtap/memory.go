@@ -51,7 +51,7 @@ func (d *daemon) recall() *lease.Memory {
 	if err == nil {
 		err = d.registry.CheckMemory(m, d.at().vtep)
 		if err == nil || errors.Is(err, lease.ErrStale) {
-			d.before = m.Own
+			d.before, d.mac6 = m.Own, macOf6(m)
 		}
 	}
 	if err != nil {

@@ -69,7 +69,7 @@ func (w *rememberer) write() bool {
 	if ended {
 		m.Own.Expires = m.At // from then on, the subnet may be somebody else's
 	}
-	m.Host = hostID(w.d.at().uplink.Name)
+	m.Host, m.IPv6MAC = hostID(w.d.at().uplink.Name), w.d.mac6
 	// The lease may have another address than the host by now, for a moment.
 	path := w.d.memoryPathOf(m.Own.Attrs.PublicIP)
 	err := m.WriteFile(path)
