@@ -121,6 +121,7 @@ type acquisition struct {
 	q Request
 	// Subnets to take if they are free, best first.
 	wishes, wishesIPv6 []netip.Prefix
+	asOf               int64  // the revision at which attempt has looked
 	contested          string // the key of ours whose IPv6 half somebody else had before us
 
 	// One grant serves all attempts; it is given back if no key got attached.
@@ -132,10 +133,12 @@ type acquisition struct {
 // attempt tries once. An error that matches ErrConflict or ErrNoGrant says that
 // the world has changed since it was read.
 func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
-	entries, err := a.r.entries(ctx)
+	l, err := a.r.list(ctx, subnetsList)
 	if err != nil {
 		return Lease{}, err
 	}
+	entries := readEntries(l)
+	a.asOf = l.Revision
 	if err := a.lost(entries); err != nil {
 		return Lease{}, err
 	}

@@ -228,7 +228,7 @@ func (d *daemon) runSegment(ctx context.Context, at place) error {
 	if err != nil && at.known != nil {
 		return d.forget(ctx, err)
 	}
-	if err != nil && at.gains && ctx.Err() == nil {
+	if err != nil && (at.gains || errors.Is(err, lease.ErrNoIPv6)) && ctx.Err() == nil {
 		return d.withoutGain(at, err)
 	}
 	if err != nil {

@@ -312,3 +312,26 @@ func TestRulesThatCannotBeSet(t *testing.T) {
 	}
 	p.stop(h)
 }
+
+// A rule that names a device goes with it, at the latest when the next one comes.
+func TestUplinkRuleGoesWithTheVNI(t *testing.T) {
+	h := newTestHost(t)
+	h.startEtcd(netConfig)
+	p := h.daemon(nil)
+	h.ready(p)
+	first := h.status().TXPath
+	if first.Device == "" {
+		lacking(t, first.Reason)
+	}
+	if got := h.shell("iptables -S FLANNEL-FWD"); !strings.Contains(got, "-i vxup.1 ") {
+		t.Fatalf("got rules %q, want one for vxup.1", got)
+	}
+	p.stop(h)
+	h.etcdctl("put", "/coreos.com/network/config", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "VNI": 7}}`)
+	p = h.daemon(nil)
+	h.ready(p)
+	if got := h.shell("iptables -S FLANNEL-FWD"); !strings.Contains(got, "-i vxup.7 ") || strings.Contains(got, "vxup.1 ") {
+		t.Errorf("got rules %q, want one for vxup.7 alone", got)
+	}
+	p.stop(h)
+}

@@ -286,6 +286,7 @@ func (s *side) plan(log *slog.Logger) host.Plan {
 	subnet := s.subnet()
 	return host.Plan{
 		Device:    s.device,
+		Index:     s.index,
 		MAC:       s.mac,
 		MTU:       int(s.mtu.Load()),
 		Addr:      netip.PrefixFrom(subnet.Addr(), subnet.Addr().BitLen()),
