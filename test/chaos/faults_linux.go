@@ -133,6 +133,8 @@ func (r *run) hitDaemon(ctx context.Context, f fault) (func() error, error) {
 	switch f.kind {
 	case killed:
 		return func() error { return r.start(h) }, r.stop(h, syscall.SIGKILL)
+	case otherClock:
+		return func() error { return r.startWith(h, clocks(f.pick)) }, r.stop(h, syscall.SIGKILL)
 	case terminated:
 		return func() error { return r.start(h) }, r.stop(h, syscall.SIGTERM)
 	case paused:
@@ -169,7 +171,16 @@ func (r *run) stop(h int, s syscall.Signal) error {
 	return r.field.Hosts[h].End(s)
 }
 
-func (r *run) start(h int) error {
+// clocks are those of a daemon in another time namespace: ahead of the machine's, or
+// the two apart from each other. None is behind: the machine may just have started.
+func clocks(pick uint64) field.Clock {
+	return []field.Clock{{Boot: 90000, Monotonic: 90000}, {Boot: 90000}, {Monotonic: 90000}}[pick%3]
+}
+
+func (r *run) start(h int) error { return r.startWith(h, field.Clock{}) }
+
+func (r *run) startWith(h int, c field.Clock) error {
+	r.field.Hosts[h].SetClock(c)
 	err := r.field.Hosts[h].Start()
 	r.locked(func() { r.judge.unblock(h, time.Now(), afterStart) })
 	return err
