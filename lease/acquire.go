@@ -30,6 +30,9 @@ type Request struct {
 	// knows it itself; the zero Lease if none. What of it still stands in the
 	// store is moved to PublicIP, with its subnet.
 	Before Lease
+	// Holding says that the host lives on Before at this moment. It gets that, or
+	// ErrLost if it is not the host's any more, and no other lease.
+	Holding bool
 }
 
 func (q Request) check(c Config) error {
@@ -118,6 +121,7 @@ type acquisition struct {
 	q Request
 	// Subnets to take if they are free, best first.
 	wishes, wishesIPv6 []netip.Prefix
+	asOf               int64  // the revision at which attempt has looked
 	contested          string // the key of ours whose IPv6 half somebody else had before us
 
 	// One grant serves all attempts; it is given back if no key got attached.
@@ -129,8 +133,13 @@ type acquisition struct {
 // attempt tries once. An error that matches ErrConflict or ErrNoGrant says that
 // the world has changed since it was read.
 func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
-	entries, err := a.r.entries(ctx)
+	l, err := a.r.list(ctx, subnetsList)
 	if err != nil {
+		return Lease{}, err
+	}
+	entries := readEntries(l)
+	a.asOf = l.Revision
+	if err := a.lost(entries); err != nil {
 		return Lease{}, err
 	}
 	fit, unfit := a.own(entries)
@@ -151,35 +160,6 @@ func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
 		return Lease{}, err
 	}
 	return a.create(ctx, k)
-}
-
-// own returns the lease of this host to take up again, whose IPv4 half fits the
-// network, and those whose does not. Of several that fit it is the reservation,
-// which an operator has made since the host took the other one, else the one that
-// the host has had under another address (an address may have been another
-// host's, whose lease is still there), else one that can stay under its key, and
-// else the first, as in flannel.
-func (a *acquisition) own(entries []*entry) (fit *entry, unfit []*entry) {
-	for _, e := range entries {
-		switch {
-		case !e.Subnet.IsValid() || e.Attrs.PublicIP != a.q.PublicIP && !a.q.Before.stands(e):
-		case !a.c.fitsIPv4(e.Subnet):
-			unfit = append(unfit, e)
-		case fit == nil || a.better(e, fit):
-			fit = e
-		}
-	}
-	return fit, unfit
-}
-
-func (a *acquisition) better(e, than *entry) bool {
-	if e.Reserved() != than.Reserved() {
-		return e.Reserved()
-	}
-	if s, t := a.q.Before.stands(e), a.q.Before.stands(than); s != t {
-		return s
-	}
-	return a.whole(e) && !a.whole(than)
 }
 
 // reuse takes over the lease that this host holds already.

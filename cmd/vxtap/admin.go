@@ -33,7 +33,12 @@ type adminSocket struct {
 	info fs.FileInfo // of the file that we made
 }
 
-// checkAdmin reports whether a living daemon has the device's socket.
+// errSilent says that who has the socket does not answer there: it hangs, or was
+// killed and has not quite ended.
+var errSilent = errors.New("does not answer there")
+
+// checkAdmin reports whether a living daemon has the device's socket. The error
+// matches errSilent where that one may be about to end.
 func checkAdmin(ctx context.Context, dir, device string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -44,11 +49,11 @@ func checkAdmin(ctx context.Context, dir, device string) error {
 		return nil //nolint:nilerr // nobody is there, or only the socket of a dead daemon
 	}
 	conn.Close()
-	who := "another vxtap"
-	if s, err := fetchStatus(ctx, path); err == nil {
-		who = fmt.Sprintf("another vxtap (pid %d)", s.PID)
+	s, err := fetchStatus(ctx, path)
+	if err != nil {
+		return fmt.Errorf("another vxtap has %s and %w: stop it, or give this one another -run-dir", path, errSilent)
 	}
-	return fmt.Errorf("%s answers at %s: stop it, or give this one another -run-dir", who, path)
+	return fmt.Errorf("another vxtap (pid %d) answers at %s: stop it, or give this one another -run-dir", s.PID, path)
 }
 
 // listenAdmin makes the device's socket in dir. The file appears under its

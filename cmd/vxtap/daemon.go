@@ -48,6 +48,10 @@ type daemon struct {
 	// formerPath is the file about it, if that was under another address. Who
 	// remembers removes it.
 	formerPath string
+	lived      bool // a segment has run
+
+	find func(host.Choice) (host.Uplink, error) // looks where the host is; nil: it does not move before the first segment
+	isUp func(name string) bool
 
 	refused6 atomic.Pointer[refused6] // an IPv6 address that cannot be used; nil: none
 
@@ -106,6 +110,7 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 		return err
 	}
 	d := &daemon{settings: s, log: log, started: time.Now(), deletions: rate.NewLimiter(rate.Every(10*time.Second), 5)}
+	d.find, d.isUp = host.FindUplink, isUp
 	d.phase.Store(phaseWaiting)
 	d.home.Store(s.homeAt(uplink))
 	d.announce()
@@ -216,16 +221,21 @@ func (d *daemon) runSegments(ctx context.Context) error {
 // runSegment returns a movedError, alone, when another segment is to follow.
 func (d *daemon) runSegment(ctx context.Context, at place) error {
 	s, err := openSegment(ctx, d, at)
+	if err != nil && d.strayed(ctx) {
+		d.log.Warn("the tunnel cannot be set up where the host was", "error", err)
+		return d.beginAgain(ctx)
+	}
 	if err != nil && at.known != nil {
 		return d.forget(ctx, err)
 	}
-	if err != nil && at.gains && ctx.Err() == nil {
+	if err != nil && (at.gains || errors.Is(err, lease.ErrNoIPv6)) && ctx.Err() == nil {
 		return d.withoutGain(at, err)
 	}
 	if err != nil {
 		return err
 	}
 	d.setSegment(s)
+	d.lived = true
 	err = s.run(ctx)
 	d.phase.CompareAndSwap(phaseReady, phaseStarting) // until the next one stands, if there is one
 	d.setSegment(nil)

@@ -20,7 +20,11 @@ func (d *daemon) listenHealth(ctx context.Context) (net.Listener, error) {
 		return nil, nil
 	}
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", d.health.String())
+	var l net.Listener
+	err := d.onceFree(ctx, func() (err error) {
+		l, err = lc.Listen(ctx, "tcp", d.health.String())
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open the health port, see -healthz-ip and -healthz-port: %w", err)
 	}

@@ -65,19 +65,7 @@ func (s *segment) hold(ctx context.Context) error {
 		return err
 	}
 	for {
-		if addr := s.gains.Swap(nil); addr != nil {
-			if err := s.gainIPv6(ctx, *addr); err != nil || ctx.Err() != nil {
-				return err
-			}
-		}
-		own := *s.own.Load()
-		if !s.isHere(own) {
-			if err := s.regain(ctx, s.moveLease); err != nil || ctx.Err() != nil {
-				return err
-			}
-			continue
-		}
-		err := s.keep(ctx, own)
+		err := s.holdHere(ctx)
 		if err == nil && ctx.Err() == nil {
 			continue
 		}
@@ -88,7 +76,7 @@ func (s *segment) hold(ctx context.Context) error {
 		if s.d.onLeaseLost == lostExit {
 			return fmt.Errorf("%w: %w", errLostExit, err)
 		}
-		s.log.Warn("lease lost, acquiring again soon", "subnet", own.Subnet, "error", err, "after", lostFor)
+		s.log.Warn("lease lost, acquiring again soon", "subnet", s.own.Load().Subnet, "error", err, "after", lostFor)
 		if pause(ctx, lostFor) != nil || again.Wait(ctx) != nil {
 			return nil // ctx ended
 		}
@@ -96,6 +84,22 @@ func (s *segment) hold(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// holdHere has the lease say where this host is, and keeps it until it has to say
+// otherwise (nil), is lost, or ctx ends (nil). Whether the lease is still there is
+// looked at with each change of it: what is lost in that moment is lost as well.
+func (s *segment) holdHere(ctx context.Context) error {
+	if addr := s.gains.Swap(nil); addr != nil {
+		if err := s.gainIPv6(ctx, *addr); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	own := *s.own.Load()
+	if !s.isHere(own) {
+		return s.regain(ctx, s.moveLease)
+	}
+	return s.keep(ctx, own)
 }
 
 // isHere reports whether own says where this host is.
@@ -124,15 +128,15 @@ func (s *segment) keep(ctx context.Context, own lease.Lease) error {
 const regainEvery = 10 * time.Second
 
 // regain acquires the lease again, by acquire, until that works, a movedError
-// says that it cannot work here, or ctx ends (nil). Nothing else ends it: what it
-// fails by, a config that somebody is half way through with or a network that
-// is full, passes, and the host's traffic goes on without it for as long as
-// peers send any. Only a first start fails at once.
+// says that it cannot work here, the lease turns out to be lost, or ctx ends (nil).
+// Nothing else ends it: what it fails by, a config that somebody is half way
+// through with or a network that is full, passes, and the host's traffic goes on
+// without it for as long as peers send any. Only a first start fails at once.
 func (s *segment) regain(ctx context.Context, acquire func(context.Context) error) error {
 	say := rate.Sometimes{First: 1, Interval: 30 * time.Second}
 	for {
 		err := acquire(ctx)
-		if _, moved := errors.AsType[*movedError](err); err == nil || moved {
+		if _, moved := errors.AsType[*movedError](err); err == nil || moved || errors.Is(err, lease.ErrLost) {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -169,20 +173,29 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 		s.log.Info("etcd can be asked for an IPv6 subnet now, starting afresh")
 		return &movedError{place{config: config}}
 	}
-	return s.takeUp(ctx, config)
+	err = s.takeUp(ctx, config, false)
+	if errors.Is(err, lease.ErrNoIPv6) { // a start goes on without
+		return &movedError{place{config: config}}
+	}
+	return err
 }
 
 // moveLease publishes the host's present address in its lease. The host's place
-// stays, and so does the config that it goes by, whatever etcd has.
-func (s *segment) moveLease(ctx context.Context) error { return s.takeUp(ctx, *s.current()) }
+// stays, and so does the config that it goes by, whatever etcd has. A lease that
+// is not the host's any more is lost, which is hold's affair: it may have to end.
+func (s *segment) moveLease(ctx context.Context) error { return s.takeUp(ctx, *s.current(), true) }
 
-func (s *segment) takeUp(ctx context.Context, config lease.Config) error {
+// takeUp acquires the lease; holding says that nothing but the one that there is
+// will do.
+func (s *segment) takeUp(ctx context.Context, config lease.Config, holding bool) error {
 	before := s.own.Load()
 	held, _, err := s.d.registry.Own(ctx, s.d.at().vtep)
 	if err != nil {
 		return err
 	}
-	own, err := s.d.registry.Acquire(ctx, config, s.request(lease.SubnetEnv{Subnet: before.Subnet, IPv6Subnet: before.IPv6Subnet}, *before))
+	q := s.request(lease.SubnetEnv{Subnet: before.Subnet, IPv6Subnet: before.IPv6Subnet}, *before)
+	q.Holding = holding
+	own, err := s.d.registry.Acquire(ctx, config, q)
 	if err != nil {
 		return err
 	}

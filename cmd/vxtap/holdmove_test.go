@@ -172,3 +172,88 @@ func TestOldLeaseIsNotTakenForANewOne(t *testing.T) {
 		})
 	}
 }
+
+// What becomes of the lease in the very moment in which it is to have another
+// address, or its IPv6 half, is what it would be at any other time: a loss is one,
+// and ends a daemon that was told to; junk is none.
+func TestLeaseLostInTheMomentOfAMove(t *testing.T) {
+	const dual = `{"EnableIPv6": true, "Network": "10.5.0.0/16", "IPv6Network": "fd00:5::/48", "IPv6SubnetLen": 64, "Backend": {"Type": "vxlan"}}`
+	taken := func(s *leasetest.Store, key string) { s.Force(key, otherHost, 0) }
+	deleted := func(s *leasetest.Store, key string) { s.Forget(key) }
+	remade := func(s *leasetest.Store, key string) {
+		s.Forget(key)
+		s.Force(key, strings.Replace(otherHost, "192.0.2.2", "192.0.2.1", 1), 0)
+	}
+	junk := func(s *leasetest.Store, key string) { s.Force(key, "{", 0) }
+	moves := func(s *segment) { s.d.home.Store(&home{vtep: netip.MustParseAddr("192.0.2.77")}) }
+	gains := func(s *segment) {
+		addr := netip.MustParseAddr("2001:db8::1")
+		s.gains.Store(&addr)
+	}
+	for _, tt := range []struct {
+		name  string
+		event func(s *segment)
+		harm  func(s *leasetest.Store, key string)
+		lost  string // why; "": it is not
+	}{
+		{"deleted, and it moves", moves, deleted, "was deleted, or its time ran out"},
+		{"another host's, and it moves", moves, taken, "somebody wrote PublicIP 192.0.2.2"},
+		{"made anew, and it moves", moves, remade, "was made anew, or by another daemon"},
+		{"junk, and it moves", moves, junk, ""},
+		{"deleted, and it gains IPv6", gains, deleted, "was deleted, or its time ran out"},
+		{"another host's, and it gains IPv6", gains, taken, "somebody wrote PublicIP 192.0.2.2"},
+		{"junk, and it gains IPv6", gains, junk, ""},
+	} {
+		for _, mode := range []string{lostExit, lostReacquire} {
+			t.Run(tt.name+"/"+mode, func(t *testing.T) {
+				inBubble(t, func(t *testing.T, store *leasetest.Store, log *bytes.Buffer) {
+					s := knowing(t, store, log, dual)
+					s.live = newLive()
+					s.d.onLeaseLost = mode
+					own := *s.own.Load()
+					ctx, cancel := context.WithCancel(t.Context())
+					done := make(chan error, 1)
+					go func() { done <- s.hold(ctx) }()
+					time.Sleep(time.Minute)
+					synctest.Wait()
+					store.Disconnect()
+					tt.harm(store, own.Key)
+					tt.event(s)
+					poke(s.moved)
+					time.Sleep(time.Minute)
+					puts := store.Calls("Put") + store.Calls("Move")
+					store.Connect()
+					time.Sleep(lostFor)
+					synctest.Wait()
+					writes := store.Calls("Put") + store.Calls("Move") - puts
+					if tt.lost == "" {
+						if s.lost.Load() || writes == 0 {
+							t.Errorf("lost %v, %d writes, want the lease back:\n%s", s.lost.Load(), writes, log)
+						}
+						list, err := store.List(t.Context(), own.Key)
+						if err != nil || len(list.Pairs) != 1 || list.Pairs[0].Grant != own.Grant {
+							t.Errorf("got %+v, %v, want one key with the lease's own grant %d", list.Pairs, err, own.Grant)
+						}
+					} else if mode == lostExit {
+						err := errors.New("nothing yet")
+						select {
+						case err = <-done:
+							done <- nil
+						default:
+						}
+						if !errors.Is(err, errLostExit) || !errors.Is(err, lease.ErrLost) || !strings.Contains(err.Error(), tt.lost) || writes != 0 {
+							t.Errorf("got %v after %d writes, want the reason %q and none", err, writes, tt.lost)
+						}
+					} else if !s.lost.Load() && writes != 0 || !strings.Contains(log.String(), tt.lost) {
+						t.Errorf("lost %v, %d writes, want it lost for a while:\n%s", s.lost.Load(), writes, log)
+					}
+					time.Sleep(time.Minute)
+					cancel()
+					if err := <-done; err != nil {
+						t.Log(err) // it starts afresh, where its place is another one now
+					}
+				})
+			})
+		}
+	}
+}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"vxtap/cmd/vxlab/netns"
+	"vxtap/test/stall"
 )
 
 // What every testHost has.
@@ -68,14 +69,14 @@ func newTestHost(t *testing.T) *testHost {
 }
 
 // startEtcd starts an etcd in the namespace and puts the network config.
-func (h *testHost) startEtcd(config string) *process {
+func (h *testHost) startEtcd(config string, flags ...string) *process {
 	h.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		lacking(h.T, "there is no etcd binary: install Debian's etcd-server and etcd-client")
 	}
-	p := h.start(exec.Command("etcd", "--data-dir", filepath.Join(filepath.Dir(h.run), "etcd"),
+	p := h.start(exec.Command("etcd", append([]string{"--data-dir", filepath.Join(filepath.Dir(h.run), "etcd"),
 		"--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL, "--listen-peer-urls", "http://127.0.0.1:2380",
-		"--logger", "zap", "--log-level", "error"))
+		"--logger", "zap", "--log-level", "error"}, flags...)...))
 	h.eventually("etcd answers", func() error {
 		_, err := h.get(etcdURL + "/health")
 		return errors.Join(err, p.died())
@@ -144,7 +145,7 @@ func (h *testHost) ready(p *process) {
 
 // get returns the body of an answer, whatever its status.
 func (h *testHost) get(url string) (string, error) {
-	ctx, cancel := context.WithTimeout(h.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(h.Context(), 5*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -206,19 +207,17 @@ func (h *testHost) nothingLeft() {
 // where a test wants it; looking often is all there is.
 func (h *testHost) eventually(what string, f func() error) {
 	h.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
+	clock, tick := stall.Start(), time.NewTicker(20*time.Millisecond)
 	defer tick.Stop()
 	for {
 		err := f()
 		if err == nil {
 			return
 		}
-		select {
-		case <-tick.C:
-		case <-deadline:
+		if clock.Took() > 20*time.Second {
 			h.Fatalf("%s: not after 20 s: %v", what, err)
 		}
+		<-tick.C
 	}
 }
 
@@ -276,15 +275,22 @@ func (p *process) died() error {
 	}
 }
 
-// wait returns the exit status. The process has to end by itself.
+// wait returns the exit status. The process has to end by itself, and within
+// limit if the machine lets it run.
 func (p *process) wait(h *testHost, limit time.Duration) int {
 	h.Helper()
-	select {
-	case <-p.ended:
-	case <-time.After(limit):
-		h.Fatalf("still running after %v", limit)
+	clock, tick := stall.Start(), time.NewTicker(10*time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.ended:
+			return p.cmd.ProcessState.ExitCode()
+		case <-tick.C:
+		}
+		if clock.Took() > limit {
+			h.Fatalf("still running after %v", limit)
+		}
 	}
-	return p.cmd.ProcessState.ExitCode()
 }
 
 // stop sends SIGTERM and wants exit status 0 within two seconds.

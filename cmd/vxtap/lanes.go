@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"syscall"
 
 	"vxtap/encap/vxlan"
 	"vxtap/tunnel"
+	"vxtap/tunnel/host"
 	"vxtap/tunnel/poll"
 	"vxtap/tunnel/tap"
 	"vxtap/tunnel/underlay"
@@ -19,14 +22,21 @@ import (
 // Opening what frames go through: the sockets, the TAP, the uplink TAP, and the
 // lanes that join a queue of the one with a socket of the other.
 
-func (s *side) openUnderlay(context.Context) error {
-	conn, err := underlay.Open(underlay.Config{
-		Local:   s.local(),
-		Lanes:   s.queues(),
-		Segment: s.d.offload.segment,
-		GRO:     s.d.offload.gro,
-		Log:     s.log,
+func (s *side) openUnderlay(ctx context.Context) error {
+	var conn *underlay.Conn
+	err := s.d.onceFree(ctx, func() (err error) {
+		conn, err = underlay.Open(underlay.Config{
+			Local:   s.local(),
+			Lanes:   s.queues(),
+			Segment: s.d.offload.segment,
+			GRO:     s.d.offload.gro,
+			Log:     s.log,
+		})
+		return err
 	})
+	if errors.Is(err, syscall.EADDRINUSE) { // somebody has taken it since check: say who
+		err = errors.Join(host.CheckFree(s.device, s.config.Backend.Port, s.local().Addr()), err)
+	}
 	if err != nil {
 		return err
 	}
@@ -52,32 +62,46 @@ func (s *segment) queues() int {
 	return s.d.queues
 }
 
-func (s *side) openTAP(context.Context) error {
-	dev, err := tap.Open(tap.Config{Name: s.device, MAC: s.mac, Queues: s.queues(), Want: s.d.offload.tap(), Log: s.log})
+func (s *side) openTAP(ctx context.Context) error {
+	var dev *tap.Device
+	err := s.d.onceFree(ctx, func() (err error) {
+		dev, err = tap.Open(tap.Config{Name: s.device, MAC: s.mac, Queues: s.queues(), Want: s.d.offload.tap(), Log: s.log})
+		return err
+	})
+	if errors.Is(err, syscall.EBUSY) {
+		err = errors.Join(host.CheckDevice(s.device), err)
+	}
 	if err != nil {
 		return err
 	}
 	s.tap = dev
+	if i, err := net.InterfaceByName(s.device); err == nil { // else its name is all there is to find it by
+		s.index = i.Index
+	}
 	s.closers = append(s.closers, dev.Close)
 	return nil
 }
 
 // openUplink opens the way for whole super-frames where there is one, and notes
 // why not where there is none.
-func (s *side) openUplink(context.Context) error {
+func (s *side) openUplink(ctx context.Context) error {
 	if s.noUplink = s.d.withoutUplink(); s.noUplink == "" && s.family == ipv6 {
 		s.noUplink = "the way for whole super-frames is there for an IPv4 underlay only"
 	}
 	if s.noUplink != "" {
 		return nil
 	}
-	dev, err := uplink.Open(uplink.Config{
-		Name:  uplinkName(s.config.Backend.VNI),
-		Local: s.local(),
-		MTU:   int(s.mtu.Load()),
-		Must:  s.d.txPath == txUplink,
-		Ports: s.underlay.SourcePorts(),
-		Log:   s.log,
+	var dev *uplink.Device
+	err := s.d.onceFree(ctx, func() (err error) {
+		dev, err = uplink.Open(uplink.Config{
+			Name:  uplinkName(s.config.Backend.VNI),
+			Local: s.local(),
+			MTU:   int(s.mtu.Load()),
+			Must:  s.d.txPath == txUplink,
+			Ports: s.underlay.SourcePorts(),
+			Log:   s.log,
+		})
+		return err
 	})
 	switch {
 	case err == nil:
@@ -93,7 +117,10 @@ func (s *side) openUplink(context.Context) error {
 }
 
 // uplinkName is the name of the uplink TAP of a VNI.
-func uplinkName(vni vxlan.VNI) string { return fmt.Sprintf("vxup.%d", vni) }
+func uplinkName(vni vxlan.VNI) string { return fmt.Sprintf("%s%d", uplinkNames, vni) }
+
+// uplinkNames is what all of them begin with.
+const uplinkNames = "vxup."
 
 // lanes joins the queues of the TAP with the sockets, one of each to a lane.
 func (s *side) lanes() ([]tunnel.Lane, error) {

@@ -11,6 +11,7 @@ import (
 
 	"vxtap/lease"
 	"vxtap/lease/leasetest"
+	"vxtap/test/ports"
 )
 
 func TestLeaseShow(t *testing.T) {
@@ -216,7 +217,7 @@ func TestOperatorHelp(t *testing.T) {
 
 // An etcd that is not there is said within seconds, not waited for.
 func TestOperatorWithoutEtcd(t *testing.T) {
-	status, _, stderr := runVxtap(t, nil, "lease", "show", "-etcd-endpoints="+freeURL(t))
+	status, _, stderr := runVxtap(t, nil, "lease", "show", "-etcd-endpoints=http://"+ports.Keep(t))
 	if status != exitError || !strings.Contains(stderr, "connection refused") || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("got status %d and %q", status, stderr)
 	}

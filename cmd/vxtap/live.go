@@ -155,6 +155,11 @@ func (s *segment) notices() []string {
 	if s.noIPv6 != "" && s.d.said6() != "" {
 		all = append(all, s.noIPv6)
 	}
+	for _, one := range s.sides {
+		if why := one.unmended.Load(); why != nil {
+			all = append(all, *why)
+		}
+	}
 	if why := s.tightLink(); why != "" {
 		all = append(all, why)
 	}

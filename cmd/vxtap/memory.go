@@ -65,9 +65,19 @@ func (d *daemon) recall() *lease.Memory {
 // was last known if it does not say anything soon. An etcd that answers, be it
 // that we are refused, or that there is no config, is believed.
 func (d *daemon) begin(ctx context.Context) (place, error) {
+	for {
+		at, err := d.beginHere(ctx)
+		if !errors.Is(err, errElsewhere) {
+			return at, err
+		}
+	}
+}
+
+// beginHere is begin at the address that the host has now.
+func (d *daemon) beginHere(ctx context.Context) (place, error) {
 	known := d.recall()
 	if known == nil {
-		return d.ask(ctx)
+		return d.askFrom(ctx)
 	}
 	soon, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
@@ -76,7 +86,7 @@ func (d *daemon) begin(ctx context.Context) (place, error) {
 		return at, err
 	}
 	if d.registry.Status().Connected {
-		return d.ask(ctx)
+		return d.askFrom(ctx)
 	}
 	d.log.Warn("etcd does not answer: going by what was last known", "as_of", known.At.Format(time.RFC3339),
 		"subnet", known.Own.Subnet, "leases", len(known.All.Leases), "file", d.memoryPath())
@@ -96,7 +106,19 @@ func (d *daemon) forget(ctx context.Context, err error) error {
 		return err
 	}
 	d.log.Warn("what was last known cannot be gone by, asking etcd first", "error", err)
-	at, err := d.ask(ctx)
+	at, err := d.askFrom(ctx)
+	if errors.Is(err, errElsewhere) {
+		return d.beginAgain(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return &movedError{at}
+}
+
+// beginAgain is begin for a host that has another address now.
+func (d *daemon) beginAgain(ctx context.Context) error {
+	at, err := d.begin(ctx)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"vxtap/lease"
 	"vxtap/lease/etcd"
 	"vxtap/lease/leasetest"
+	"vxtap/test/ports"
 )
 
 // testNetwork is a real etcd on loopback, and the flags that say so.
@@ -31,7 +31,7 @@ func newTestNetwork(t *testing.T, config string) *testNetwork {
 	if err != nil {
 		lacking(t, "there is no etcd binary: install Debian's etcd-server")
 	}
-	client, peer := freeURL(t), freeURL(t)
+	client, peer := "http://"+ports.Keep(t), "http://"+ports.Keep(t)
 	cmd := exec.Command(bin, "--data-dir", filepath.Join(t.TempDir(), "etcd"), "--unsafe-no-fsync",
 		"--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
 		"--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer, "--logger", "zap", "--log-level", "error")
@@ -61,16 +61,6 @@ func newTestNetwork(t *testing.T, config string) *testNetwork {
 		n.put("config", config)
 	}
 	return n
-}
-
-func freeURL(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
 }
 
 // put writes key whatever is there, without a time to live.

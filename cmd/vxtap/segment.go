@@ -117,7 +117,7 @@ func (s *segment) check(context.Context) error {
 
 // checkAdmin looks whether another daemon has the segment.
 func (s *segment) checkAdmin(ctx context.Context) error {
-	return checkAdmin(ctx, s.d.runDir, s.device)
+	return s.d.onceFree(ctx, func() error { return checkAdmin(ctx, s.d.runDir, s.device) })
 }
 
 // check chooses the MTU and looks whether the way is free.
@@ -286,6 +286,7 @@ func (s *side) plan(log *slog.Logger) host.Plan {
 	subnet := s.subnet()
 	return host.Plan{
 		Device:    s.device,
+		Index:     s.index,
 		MAC:       s.mac,
 		MTU:       int(s.mtu.Load()),
 		Addr:      netip.PrefixFrom(subnet.Addr(), subnet.Addr().BitLen()),

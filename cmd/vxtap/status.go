@@ -126,6 +126,7 @@ type LeaseStatus struct {
 // EtcdStatus is how the daemon stands with etcd.
 type EtcdStatus struct {
 	Connected   bool       `json:"connected"` // it answered last time
+	NoSpace     string     `json:"no_space"`  // why it takes no writes although it is connected; "" if it does, as far as is known
 	Endpoints   []string   `json:"endpoints"`
 	Prefix      string     `json:"prefix"`
 	LastError   string     `json:"last_error"`   // kept after etcd is back; "" if there was none
@@ -206,7 +207,7 @@ func (d *daemon) status(now time.Time) Status {
 func (s *Status) addRegistry(d *daemon, now time.Time) {
 	r := d.registry.Status()
 	s.Etcd.Connected = r.Connected
-	s.Etcd.LastError = r.LastError
+	s.Etcd.LastError, s.Etcd.NoSpace = r.LastError, r.NoSpace
 	s.Etcd.LastContact = unlessZero(r.LastContact)
 	if at := d.peersAsOf(); at != nil {
 		s.Etcd.PeersAsOf = unlessZero(*at)

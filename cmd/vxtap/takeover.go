@@ -46,7 +46,9 @@ func (s *side) checkFree(ctx context.Context) error {
 			return nil
 		}
 	}
-	return host.CheckFree(s.device, s.config.Backend.Port, s.local().Addr())
+	return s.d.onceFree(ctx, func() error {
+		return host.CheckFree(s.device, s.config.Backend.Port, s.local().Addr())
+	})
 }
 
 // findKernel is host.FindKernelVXLAN that gives a flanneld some time to go: one
@@ -54,7 +56,12 @@ func (s *side) checkFree(ctx context.Context) error {
 // about to find that it has no port.
 func (s *side) findKernel(ctx context.Context) (host.KernelVXLAN, bool, error) {
 	for deadline := time.Now().Add(goneWithin); ; {
-		k, found, err := host.FindKernelVXLAN(s.device, s.config.Backend.VNI, s.local())
+		var k host.KernelVXLAN
+		var found bool
+		err := s.d.onceFree(ctx, func() (err error) {
+			k, found, err = host.FindKernelVXLAN(s.device, s.config.Backend.VNI, s.local())
+			return err
+		})
 		if !errors.Is(err, host.ErrRuns) || time.Now().After(deadline) {
 			return k, found, err
 		}

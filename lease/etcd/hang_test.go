@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vxtap/lease"
+	"vxtap/test/stall"
 )
 
 // A member that takes connections and does not answer costs a call two seconds,
@@ -32,11 +33,11 @@ func TestHangingMember(t *testing.T) {
 	hanging.stop(t)
 	defer hanging.cont(t)
 	for n := range 4 {
-		start := time.Now()
+		clock := stall.Start()
 		if _, err := r.Config(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(start); took > 7*time.Second {
+		if took := clock.Took(); took > 7*time.Second {
 			t.Errorf("call %d took %v", n, took)
 		}
 	}
@@ -53,9 +54,9 @@ func TestCallsInVainGetMoreTime(t *testing.T) {
 	srv.stop(t)
 	defer srv.cont(t)
 	for _, want := range []time.Duration{2 * time.Second, 4 * time.Second} {
-		start := time.Now()
+		start, clock := time.Now(), stall.Start()
 		_, err := s.List(t.Context(), "config")
-		if took := time.Since(start); err == nil || took < want || took > want+probeTimeout+time.Second {
+		if took := time.Since(start); err == nil || took < want || clock.Took() > want+probeTimeout+time.Second {
 			t.Errorf("got %v after %v, want to give up after %v", err, took, want)
 		}
 	}

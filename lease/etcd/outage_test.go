@@ -15,6 +15,8 @@ import (
 
 	"vxtap/lease"
 	"vxtap/lease/leasetest"
+	"vxtap/test/ports"
+	"vxtap/test/stall"
 )
 
 // lockedWriter is a strings.Builder that several goroutines may write to.
@@ -96,7 +98,7 @@ func TestNoEtcd(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
 	w := &lockedWriter{b: &log}
-	a, b := freePort(t), freePort(t)
+	a, b := ports.Keep(t), ports.Keep(t)
 	s := openStore(t, Config{Endpoints: []string{"http://" + a, "http://" + b}, Prefix: "/net"})
 	r := lease.New(s, lease.Options{Log: slog.New(slog.NewTextHandler(w, nil))})
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
@@ -123,7 +125,7 @@ func TestNoEtcd(t *testing.T) {
 // One dead endpoint among the living is no fault.
 func TestFailover(t *testing.T) {
 	srv := startServer(t, "http")
-	s := openStore(t, Config{Endpoints: []string{"http://" + freePort(t), srv.url("http")}, Prefix: "/net"})
+	s := openStore(t, Config{Endpoints: []string{"http://" + ports.Keep(t), srv.url("http")}, Prefix: "/net"})
 	r := lease.New(s, lease.Options{})
 	w := leasetest.Watch(t, r)
 	for n := range 5 {
@@ -154,7 +156,7 @@ func TestLearntAfterOutage(t *testing.T) {
 			lost := leasetest.Keep(t, r, l)
 			w.Until(t, "one lease", func(s lease.Snapshot) bool { return len(s.Leases) == 1 })
 
-			gone := time.Now()
+			gone := stall.Start()
 			tt.off(srv, t)
 			back := time.NewTimer(tt.away)
 			each := time.NewTicker(100 * time.Millisecond)
@@ -168,7 +170,7 @@ func TestLearntAfterOutage(t *testing.T) {
 				case <-each.C:
 					if !noticed && !r.Status().Connected {
 						noticed = true
-						if took := time.Since(gone); took > tt.noticeIn {
+						if took := gone.Took(); took > tt.noticeIn {
 							t.Errorf("noticed after %v", took)
 						}
 					}
@@ -177,9 +179,9 @@ func TestLearntAfterOutage(t *testing.T) {
 			each.Stop()
 			tt.on(srv, t)
 			put(t, other, "subnets/10.5.250.0-24", leasetest.Value(t, 2))
-			start := time.Now()
+			clock := stall.Start()
 			w.Until(t, "the new host", func(s lease.Snapshot) bool { return len(s.Leases) == 2 })
-			took := time.Since(start)
+			took := clock.Took()
 			t.Logf("learnt %v after it was there", took)
 			if took > 2*time.Second {
 				t.Errorf("learnt after %v, want 2 s", took)

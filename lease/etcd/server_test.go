@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"vxtap/test/ports"
 )
 
 // server is a real etcd of one member, in a process of its own.
@@ -44,7 +46,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// startServer starts an etcd on free ports of the loopback interface, with
+// startServer starts an etcd on ports of its own of the loopback interface, with
 // short heartbeats so that grants may be short. It is gone after the test.
 func startServer(t testing.TB, scheme string, extra ...string) *server {
 	t.Helper()
@@ -56,8 +58,8 @@ func startServer(t testing.TB, scheme string, extra ...string) *server {
 		t.Skip("there is no etcd binary: install Debian's etcd-server")
 	}
 	dir := t.TempDir()
-	s := &server{bin: bin, client: freePort(t), log: &lockedBuffer{}}
-	peer := "http://" + freePort(t)
+	s := &server{bin: bin, client: ports.Keep(t), log: &lockedBuffer{}}
+	peer := "http://" + ports.Keep(t)
 	client := scheme + "://" + s.client
 	s.args = append([]string{
 		"--name=t", "--data-dir=" + filepath.Join(dir, "data"), "--logger=zap", "--log-level=warn",
@@ -73,16 +75,6 @@ func startServer(t testing.TB, scheme string, extra ...string) *server {
 		}
 	})
 	return s
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // start runs the process and waits until its port is open.

@@ -15,6 +15,7 @@ import (
 
 	"vxtap/lease"
 	"vxtap/test/pki"
+	"vxtap/test/stall"
 )
 
 // tlsServer is an etcd with TLS and what one needs to talk to it.
@@ -81,9 +82,9 @@ func TestTLS(t *testing.T) {
 func assertReach(t *testing.T, c Config, want string, refused bool) {
 	t.Helper()
 	s := openStore(t, c)
-	start := time.Now()
+	clock := stall.Start()
 	_, err := s.List(t.Context(), "config")
-	if took := time.Since(start); took > callTimeout+2*time.Second {
+	if took := clock.Took(); took > callTimeout+2*time.Second {
 		t.Errorf("took %v", took)
 	}
 	if want == "" {

@@ -3,8 +3,11 @@
 package host
 
 import (
+	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -121,16 +124,27 @@ func TestRemoveKernelVXLAN(t *testing.T) {
 
 func TestProcessNamed(t *testing.T) {
 	t.Parallel()
-	sleep := exec.Command("sleep", "60")
-	if err := sleep.Start(); err != nil {
-		t.Skip(err)
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Other tests have processes too: this one has a name that none of them has.
+	name := fmt.Sprintf("vxs%d", os.Getpid())
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.Symlink(sleep, path); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = sleep.Process.Kill() // it has not ended by itself
-		_ = sleep.Wait()         // killed
+		_ = cmd.Process.Kill() // it has not ended by itself
+		_ = cmd.Wait()         // killed
 	})
-	if got, ok := ProcessNamed("sleep"); !ok || !strings.HasPrefix(got, "sleep (pid ") {
-		t.Errorf("got %q, %v", got, ok)
+	want := fmt.Sprintf("%s (pid %d)", name, cmd.Process.Pid)
+	if got, ok := ProcessNamed(name); !ok || got != want {
+		t.Errorf("got %q, %v, want %q", got, ok, want)
 	}
 	if got, ok := ProcessNamed("no such program"); ok {
 		t.Errorf("got %q", got)

@@ -39,7 +39,7 @@ func TestChanges(t *testing.T) {
 		heard := make(chan Change, 100)
 		go func() {
 			defer cancel()
-			awaitQuiet(heard, 300*time.Millisecond) // what came with the link
+			awaitQuiet(heard) // what came with the link
 			for _, change := range []struct {
 				name string
 				make func() error
@@ -70,7 +70,10 @@ func TestChanges(t *testing.T) {
 				case <-time.After(5 * time.Second):
 					t.Errorf("%s was not heard of", change.name)
 				}
-				awaitQuiet(heard, 100*time.Millisecond)
+				if change.name == "a link goes up" {
+					awaitCarrier(t, h, "eth0")
+				}
+				awaitQuiet(heard)
 			}
 			if err := h.NeighAdd(neighbour(other)); err != nil {
 				t.Error(err)
@@ -88,14 +91,30 @@ func TestChanges(t *testing.T) {
 }
 
 // awaitQuiet takes what is heard until nothing was for a while.
-func awaitQuiet(heard <-chan Change, quiet time.Duration) {
+func awaitQuiet(heard <-chan Change) {
 	for {
 		select {
 		case <-heard:
-		case <-time.After(quiet):
+		case <-time.After(300 * time.Millisecond):
 			return
 		}
 	}
+}
+
+// awaitCarrier waits until the kernel says that a link works, and by then has
+// made the routes that go with it: that is the work of a thread of its own, which
+// all links of the machine share.
+func awaitCarrier(t *testing.T, h *netlink.Handle, name string) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range 1000 {
+		if l, err := h.LinkByName(name); err == nil && l.Attrs().OperState == netlink.OperUp {
+			return
+		}
+		<-tick.C
+	}
+	t.Errorf("%s has no carrier after 10 s", name)
 }
 
 func neighbour6(l netlink.Link) *netlink.Neigh {

@@ -17,19 +17,21 @@ import (
 
 // CheckFree reports whether the name device and the UDP port on local are
 // free. Where not, the error names who has it and what to do. The answer is
-// for people and may be stale at once: it reserves nothing.
+// for people and may be stale at once: it reserves nothing. It matches ErrTaken
+// where a process has it, or may have had it until now.
 //
 // An IPv6 address that the kernel is still looking for a duplicate of cannot be
 // bound to, and counts as missing: see AwaitAddress. A link-local one has its
 // zone.
 func CheckFree(device string, port uint16, local netip.Addr) error {
-	if err := checkDevice(device); err != nil {
+	if err := CheckDevice(device); err != nil {
 		return err
 	}
 	return checkPort(netip.AddrPortFrom(local, port))
 }
 
-func checkDevice(name string) error {
+// CheckDevice is CheckFree for the name of a device alone.
+func CheckDevice(name string) error {
 	if len(name) >= unix.IFNAMSIZ { // the size counts a NUL at the end
 		return fmt.Errorf("device name %s is longer than the %d characters that Linux allows: choose a shorter VNI", name, unix.IFNAMSIZ-1)
 	}
@@ -45,9 +47,13 @@ func checkDevice(name string) error {
 			"stop flanneld; then start with -takeover, which keeps its MAC and subnet, or: ip link del %s", name, name)
 	}
 	if holder, ok := deviceHolder(name); ok {
-		return fmt.Errorf("device %s is in use by %s: stop it, or choose another VNI", name, holder)
+		return takenError{fmt.Sprintf("device %s is in use by %s: stop it, or choose another VNI", name, holder)}
 	}
-	return fmt.Errorf("device %s is there already, of type %s: if nobody needs it: ip link del %s", name, link.Type(), name)
+	words := fmt.Sprintf("device %s is there already, of type %s: if nobody needs it: ip link del %s", name, link.Type(), name)
+	if link.Type() == "tuntap" { // the kernel removes it after the process has no descriptor any more
+		return takenError{words}
+	}
+	return errors.New(words)
 }
 
 // checkPort binds and lets go again: the kernel alone knows all the rules by
@@ -69,10 +75,10 @@ func checkPort(addr netip.AddrPort) error {
 			addr.Port(), name, name)
 	}
 	if holder, ok := portHolder(addr); ok {
-		return fmt.Errorf("UDP port %d on %s is taken by %s: stop it, or set Backend.Port for the whole network",
-			addr.Port(), addr.Addr(), holder)
+		return takenError{fmt.Sprintf("UDP port %d on %s is taken by %s: stop it, or set Backend.Port for the whole network",
+			addr.Port(), addr.Addr(), holder)}
 	}
-	return fmt.Errorf("UDP port %d on %s is taken: ss -lunp shows by whom", addr.Port(), addr.Addr())
+	return takenError{fmt.Sprintf("UDP port %d on %s is taken: ss -lunp shows by whom", addr.Port(), addr.Addr())}
 }
 
 // tryPort binds to addr and lets go.

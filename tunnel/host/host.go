@@ -95,6 +95,7 @@ const (
 // that of Network: a host with both has a device for each.
 type Plan struct {
 	Device    string
+	Index     int          // of the interface, which is given its name again if somebody renamed it; 0: whichever has the name
 	MAC       ether.MAC    // the VTEP MAC that the lease publishes
 	MTU       int          // bytes of an inner IP packet
 	Addr      netip.Prefix // <subnet>.0/32, or <subnet>::/128: the source of what the host itself sends into the overlay
@@ -111,6 +112,18 @@ type KernelVXLAN struct {
 	MAC   ether.MAC
 	index int // two devices of one name are not the same
 }
+
+// ErrTaken says that a device's name or a port is a process's. One that was killed
+// may still be ending: the kernel closes what it had a moment after kill returns.
+var ErrTaken = errors.New("taken by a process")
+
+// takenError is a sentence that matches ErrTaken.
+type takenError struct{ words string }
+
+func (e takenError) Error() string { return e.words }
+
+// Is makes takenError match ErrTaken.
+func (e takenError) Is(target error) bool { return target == ErrTaken }
 
 // ErrRuns says that a flanneld is at work in this network namespace.
 var ErrRuns = errors.New("runs here")

@@ -34,6 +34,9 @@ func Advertised(device string) (bool, error) { return false, unsupported() }
 // CheckFree reports that this platform is not supported yet.
 func CheckFree(device string, port uint16, local netip.Addr) error { return unsupported() }
 
+// CheckDevice reports that this platform is not supported yet.
+func CheckDevice(string) error { return unsupported() }
+
 // AwaitAddress returns at once.
 func AwaitAddress(context.Context, netip.Addr) {}
 

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vxtap/encap/ether"
+	"vxtap/test/stall"
 )
 
 // peerNumber returns a peer: 10.5.<n>.0/24 at 192.168.9.<n>.
@@ -310,9 +311,9 @@ func TestManyPeers(t *testing.T) {
 		var r Routes
 		took := func(what string, limit time.Duration, f func()) {
 			t.Helper()
-			start := time.Now()
+			clock := stall.Start()
 			f()
-			d := time.Since(start)
+			d := clock.Took()
 			t.Logf("%s: %s", what, d.Round(10*time.Microsecond))
 			if d > limit {
 				t.Errorf("%s took %s, want %s at the most", what, d, limit)

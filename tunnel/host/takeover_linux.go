@@ -34,7 +34,7 @@ func FindKernelVXLAN(device string, vni vxlan.VNI, local netip.AddrPort) (Kernel
 	}
 	v, ok := link.(*netlink.Vxlan)
 	if !ok {
-		return KernelVXLAN{}, false, checkDevice(device) // which says whose it is
+		return KernelVXLAN{}, false, CheckDevice(device) // which says whose it is
 	}
 	if v.VxlanId != int(vni) {
 		return KernelVXLAN{}, false, fmt.Errorf("device %s has VNI %d, and this network has %d: it is not taken over; if nobody needs it: ip link del %s",

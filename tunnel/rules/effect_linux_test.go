@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,8 +32,18 @@ const (
 	elsewhereAddr = "10.5.2.5"
 	outsideAddr   = "192.0.2.9"
 	excludedAddr  = "198.51.100.9" // also outside
+	secondAddr    = "203.0.113.1"  // also of the host
 	echoPort      = "7007"
 )
+
+// newWorldOf makes a world of the family.
+func newWorldOf(t *testing.T, f family) world {
+	t.Helper()
+	if f == six {
+		return newWorld6(t)
+	}
+	return newWorld(t)
+}
 
 func newWorld(t *testing.T) world {
 	t.Helper()
@@ -61,7 +70,7 @@ func newWorld(t *testing.T) world {
 			l.peer.run("ip route add default via " + l.gateway)
 		}
 	}
-	w.host.run("sysctl -qw net.ipv4.ip_forward=1; ip route add 10.5.0.0/16 dev flannel.1 src " + overlayAddr + "; ip route add 198.51.100.0/24 dev eth0; ip addr add 203.0.113.1/32 dev lo")
+	w.host.run("sysctl -qw net.ipv4.ip_forward=1; ip route add 10.5.0.0/16 dev flannel.1 src " + overlayAddr + "; ip route add 198.51.100.0/24 dev eth0; ip addr add " + secondAddr + "/32 dev lo")
 	w.elsewhere.run("ip route add default via " + overlayAddr + " dev eth0 onlink")
 	w.outside.run("ip addr add " + excludedAddr + "/32 dev lo; ip route add 10.5.0.0/16 via " + hostAddr)
 	w.container.echo(containerAddr)
@@ -133,11 +142,11 @@ func (s space) seen(from, to string) string {
 }
 
 func TestWhoIsMasqueraded(t *testing.T) {
-	need(t, "nft", "iptables", "iptables-restore", "ip", "sysctl")
-	both(t, func(t *testing.T, k Kind) {
-		w := newWorld(t)
-		p := plan(k)
-		p.Exclude = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	need(t, "nft", "iptables", "iptables-restore", "ip6tables", "ip6tables-restore", "ip", "sysctl")
+	everywhere(t, func(t *testing.T, f family, k Kind) {
+		w := newWorldOf(t, f)
+		p := f.plan(k)
+		p.Exclude = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("2001:db8:9::/48")}
 		w.host.apply(p)
 		for _, tt := range []struct {
 			name     string
@@ -153,19 +162,19 @@ func TestWhoIsMasqueraded(t *testing.T) {
 			{"outside to container", w.outside, "", containerAddr, outsideAddr},
 			{"host to its container", w.host, hostAddr, containerAddr, hostAddr},
 			{"host to container elsewhere", w.host, "", elsewhereAddr, overlayAddr},
-			{"host to container elsewhere, from another of its addresses", w.host, "203.0.113.1", elsewhereAddr, overlayAddr},
+			{"host to container elsewhere, from another of its addresses", w.host, secondAddr, elsewhereAddr, overlayAddr},
 			{"outside to container elsewhere, by this host", w.outside, "", elsewhereAddr, overlayAddr},
 			{"host to outside", w.host, "", outsideAddr, hostAddr},
 		} {
-			if got := tt.who.seen(tt.from, tt.to); got != tt.want {
-				t.Errorf("%s: got source %s, want %s", tt.name, got, tt.want)
+			if got, want := tt.who.seen(f.in(tt.from), f.in(tt.to)), f.in(tt.want); got != want {
+				t.Errorf("%s: got source %s, want %s", tt.name, got, want)
 			}
 		}
 
 		// What kube-proxy has marked is left to it, whatever else is in the mark.
-		w.host.run("nft add table ip marks; nft add chain ip marks p '{ type filter hook prerouting priority -150; }'; nft add rule ip marks p iifname cni0 meta mark set 0x14001")
-		if got := w.container.seen("", outsideAddr); got != containerAddr {
-			t.Errorf("marked: got source %s, want %s", got, containerAddr)
+		w.host.run(f.in("nft add table ip marks; nft add chain ip marks p '{ type filter hook prerouting priority -150; }'; nft add rule ip marks p iifname cni0 meta mark set 0x14001"))
+		if got, want := w.container.seen("", f.in(outsideAddr)), f.in(containerAddr); got != want {
+			t.Errorf("marked: got source %s, want %s", got, want)
 		}
 	})
 }
@@ -227,11 +236,11 @@ func TestFlannelsFourthRule(t *testing.T) {
 	w := newWorld(t)
 	theirs := strings.NewReplacer("saddr != 10.5.0.0/16 ip daddr 10.5.1.0/24", "saddr != 10.5.1.0/24 ip daddr 10.5.0.0/16").Replace(goldenNFT)
 	w.host.run("nft -f - <<'E'\n" + theirs + "E")
-	if got := w.host.seen("203.0.113.1", elsewhereAddr); got == overlayAddr {
+	if got := w.host.seen(secondAddr, elsewhereAddr); got == overlayAddr {
 		t.Errorf("got source %s: flannel's rule is not wrong any more", got)
 	}
 	w.host.apply(plan(NFTables))
-	if got := w.host.seen("203.0.113.1", elsewhereAddr); got != overlayAddr {
+	if got := w.host.seen(secondAddr, elsewhereAddr); got != overlayAddr {
 		t.Errorf("got source %s, want %s", got, overlayAddr)
 	}
 }
@@ -294,44 +303,49 @@ func TestMulticastIsNotMasqueraded(t *testing.T) {
 }
 
 // A policy of drop is overruled in the chains of iptables. It cannot be from a
-// table of nftables of one's own, as flannel's is: then it is said who drops.
+// table of nftables of one's own, as flannel's is: then it is said who drops. One
+// for the other family is none of its business.
 func TestForwardRulesAndADropPolicy(t *testing.T) {
-	need(t, "nft", "iptables", "iptables-restore", "ip", "sysctl")
+	need(t, "nft", "iptables", "iptables-restore", "ip6tables", "ip6tables-restore", "ip", "sysctl")
+	const ofBoth = "nft add table inet fw; nft add chain inet fw f '{ type filter hook forward priority 0; policy drop; }'"
 	for _, tt := range []struct {
-		kind     Kind
-		policy   string
-		want     string
-		dropping []string
+		kind          Kind
+		policy        string
+		without, want string // seen without our rules, and with them
+		dropping      string
 	}{
-		{IPTables, "iptables -P FORWARD DROP", elsewhereAddr, nil},
-		{NFTables, "iptables -P FORWARD DROP", "dropped", []string{"ip filter FORWARD"}},
-		{NFTables, "nft add table inet fw; nft add chain inet fw f '{ type filter hook forward priority 0; policy drop; }'", "dropped", []string{"inet fw f"}},
-		{IPTables, "nft add table inet fw; nft add chain inet fw f '{ type filter hook forward priority 0; policy drop; }'", "dropped", []string{"inet fw f"}},
+		{IPTables, "iptables -P FORWARD DROP", "dropped", elsewhereAddr, ""},
+		{NFTables, "iptables -P FORWARD DROP", "dropped", "dropped", "ip filter FORWARD"},
+		{NFTables, "ip6tables -P FORWARD DROP", elsewhereAddr, elsewhereAddr, ""},
+		{NFTables, ofBoth, "dropped", "dropped", "inet fw f"},
+		{IPTables, ofBoth, "dropped", "dropped", "inet fw f"},
 	} {
-		t.Run(fmt.Sprintf("%s: %s", tt.kind, tt.policy), func(t *testing.T) {
-			w := newWorld(t)
-			w.host.run(tt.policy)
-			if got := w.elsewhere.seen("", containerAddr); got != "dropped" {
-				t.Errorf("got source %s without rules", got)
-			}
-			p := plan(tt.kind)
-			w.host.apply(p)
-			if got := w.elsewhere.seen("", containerAddr); got != tt.want {
-				t.Errorf("got %s, want %s", got, tt.want)
-			}
-			var dropping []string
-			err := w.host.Do(func() (err error) {
-				dropping, err = Dropping(p)
-				return err
+		for _, f := range []family{four, six} {
+			t.Run(fmt.Sprintf("%s, %s: %s", f, tt.kind, f.in(tt.policy)), func(t *testing.T) {
+				w := newWorldOf(t, f)
+				w.host.run(f.in(tt.policy))
+				if got, want := w.elsewhere.seen("", f.in(containerAddr)), f.in(tt.without); got != want {
+					t.Errorf("without rules: got %s, want %s", got, want)
+				}
+				p := f.plan(tt.kind)
+				w.host.apply(p)
+				if got, want := w.elsewhere.seen("", f.in(containerAddr)), f.in(tt.want); got != want {
+					t.Errorf("got %s, want %s", got, want)
+				}
+				var dropping []string
+				err := w.host.Do(func() (err error) {
+					dropping, err = Dropping(p)
+					return err
+				})
+				if got, want := strings.Join(dropping, ", "), f.in(tt.dropping); err != nil || got != want {
+					t.Errorf("got %q said to drop, and %v, want %q", got, err, want)
+				}
+				p.Forward = false
+				if got, err := Dropping(p); got != nil || err != nil {
+					t.Errorf("got %v without forward rules, and %v", got, err)
+				}
 			})
-			if err != nil || !slices.Equal(dropping, tt.dropping) {
-				t.Errorf("got %v said to drop, and %v, want %v", dropping, err, tt.dropping)
-			}
-			p.Forward = false
-			if got, err := Dropping(p); got != nil || err != nil {
-				t.Errorf("got %v without forward rules, and %v", got, err)
-			}
-		})
+		}
 	}
 }
 

@@ -61,21 +61,29 @@ COMMIT
 COMMIT
 `
 
+// flannel has the same rules for both families: e2e/rules.go.
 func TestGolden(t *testing.T) {
-	need(t, "nft", "iptables", "iptables-restore")
-	both(t, func(t *testing.T, k Kind) {
+	need(t, "nft", "iptables", "iptables-restore", "ip6tables", "ip6tables-restore")
+	everywhere(t, func(t *testing.T, f family, k Kind) {
 		s := newSpace(t, "")
-		want := map[Kind]string{NFTables: goldenNFT, IPTables: goldenIPTables}[k]
-		if got, want := s.apply(plan(k)), []string{"the masquerading rules", "the forward rules"}; !slices.Equal(got, want) {
+		want := f.in(map[Kind]string{NFTables: goldenNFT, IPTables: goldenIPTables}[k])
+		if got, want := s.apply(f.plan(k)), []string{"the masquerading rules", "the forward rules"}; !slices.Equal(got, want) {
 			t.Errorf("got %v set at first, want %v", got, want)
 		}
-		if diff := cmp.Diff(want, s.list(k)); diff != "" {
+		if diff := cmp.Diff(want, s.listOf(f, k)); diff != "" {
 			t.Error(diff)
 		}
-		if got := s.apply(plan(k)); len(got) != 0 {
+		if got := s.apply(f.plan(k)); len(got) != 0 {
 			t.Errorf("got %v set again, want nothing", got)
 		}
-		more := exclude(plan(k))
+		// Of the exclusions each family takes its own; a prefix of no whole bytes is
+		// compared behind a mask.
+		more := f.plan(k)
+		more.Exclude = []netip.Prefix{
+			netip.MustParsePrefix("192.168.128.0/17"), netip.MustParsePrefix("10.96.0.1/32"),
+			netip.MustParsePrefix("2001:db8::/33"), netip.MustParsePrefix("2001:db8:9::1/128"),
+		}
+		more.Random, more.Whole = false, f == four // nothing of IPv6 comes by the uplink
 		s.apply(more)
 		for _, r := range map[Kind][]string{
 			NFTables: {
@@ -83,19 +91,19 @@ func TestGolden(t *testing.T) {
 				"ip daddr 10.5.0.0/16 accept\n\t\tiifname \"vxup.1\" accept\n\t}",
 			},
 			IPTables: {
-				"-s 10.5.0.0/16 -d 192.168.128.0/17 -m comment --comment \"flanneld masq\" -j RETURN\n-A FLANNEL-POSTRTG -s 10.5.0.0/16 -d 10.96.0.1/32 -m",
+				"-s 10.5.0.0/16 -d 192.168.128.0/17 -m comment --comment \"flanneld masq\" -j RETURN\n-A FLANNEL-POSTRTG -s 10.5.0.0/16 -d 10.96.0.1/32 -m comment --comment \"flanneld masq\" -j RETURN\n-A FLANNEL-POSTRTG -s 10.5.0.0/16 ! -d 224.0.0.0/4 -m",
 				"-A FLANNEL-FWD -i vxup.1 -m comment --comment \"flanneld forward\" -j ACCEPT\nCOMMIT",
 			},
 		}[k] {
-			if got := s.list(k); !strings.Contains(got, r) {
-				t.Errorf("got %s\nwant in it: %s", got, r)
+			if got := s.listOf(f, k); strings.Contains(got, f.in(r)) != (f == four || !strings.Contains(r, "vxup")) {
+				t.Errorf("got %s\nwant in it: %s", got, f.in(r))
 			}
 		}
 		if got := s.apply(more); len(got) != 0 {
 			t.Errorf("got %v set again, want nothing", got)
 		}
-		s.apply(plan(k))
-		if diff := cmp.Diff(want, s.list(k)); diff != "" {
+		s.apply(f.plan(k))
+		if diff := cmp.Diff(want, s.listOf(f, k)); diff != "" {
 			t.Errorf("after the additions were taken back: %s", diff)
 		}
 	})
@@ -129,45 +137,49 @@ func TestRulesOfFlanneld(t *testing.T) {
 
 // Whatever somebody does to our rules is undone, and to nobody else's.
 func TestMended(t *testing.T) {
-	need(t, "nft", "iptables", "iptables-restore")
-	for _, tt := range []struct {
-		name string
-		kind Kind
-		harm string
-	}{
-		{"a rule deleted", NFTables, "nft delete rule ip flannel-ipv4 postrtg handle $(nft -a list chain ip flannel-ipv4 postrtg | sed -n 's/.*saddr 10.5.1.0.*handle //p' | head -n 1)"},
-		{"two rules swapped", NFTables, "nft flush chain ip flannel-ipv4 forward; nft add rule ip flannel-ipv4 forward ip daddr 10.5.0.0/16 accept; nft add rule ip flannel-ipv4 forward ip saddr 10.5.0.0/16 accept"},
-		{"a rule twice", NFTables, "nft add rule ip flannel-ipv4 forward ip saddr 10.5.0.0/16 accept"},
-		{"a chain emptied", NFTables, "nft flush chain ip flannel-ipv4 postrtg"},
-		{"a chain deleted", NFTables, "nft flush chain ip flannel-ipv4 postrtg; nft delete chain ip flannel-ipv4 postrtg"},
-		{"the table deleted", NFTables, "nft delete table ip flannel-ipv4"},
-		{"the whole rule set flushed", NFTables, "nft flush ruleset"},
-		{"a chain at another hook", NFTables, "nft flush chain ip flannel-ipv4 forward; nft delete chain ip flannel-ipv4 forward; nft add chain ip flannel-ipv4 forward '{ type filter hook input priority 0; }'"},
-		{"a policy of drop", NFTables, "nft add chain ip flannel-ipv4 forward '{ policy drop; }'"},
-		{"a rule deleted", IPTables, "iptables -t nat -D FLANNEL-POSTRTG 2"},
-		{"the jump deleted", IPTables, "iptables -t nat -D POSTROUTING 1"},
-		{"a rule inserted before ours", IPTables, "iptables -I FLANNEL-FWD -d 10.5.0.0/16 -j DROP"},
-		{"a chain emptied", IPTables, "iptables -F FLANNEL-FWD"},
-		{"a chain deleted", IPTables, "iptables -F FORWARD; iptables -F FLANNEL-FWD; iptables -X FLANNEL-FWD"},
-		{"all emptied", IPTables, "iptables -F; iptables -X; iptables -t nat -F; iptables -t nat -X"},
-	} {
-		t.Run(string(tt.kind)+": "+tt.name, func(t *testing.T) {
-			s := newSpace(t, "")
-			s.apply(plan(tt.kind))
-			want := s.list(tt.kind)
-			s.run(tt.harm)
-			if got := s.apply(plan(tt.kind)); len(got) == 0 {
-				t.Error("nothing was set again")
-			}
-			// The order of chains in a listing is that of their making.
-			if got := s.list(tt.kind); !slices.Equal(sortedLines(got), sortedLines(want)) {
-				t.Error(cmp.Diff(want, got))
-			}
-			if got := s.apply(plan(tt.kind)); len(got) != 0 {
-				t.Errorf("got %v set again", got)
-			}
-		})
+	need(t, "nft", "iptables", "iptables-restore", "ip6tables", "ip6tables-restore")
+	harms := map[Kind][]struct{ name, harm string }{
+		NFTables: {
+			{"a rule deleted", "nft delete rule ip flannel-ipv4 postrtg handle $(nft -a list chain ip flannel-ipv4 postrtg | sed -n 's/.*saddr 10.5.1.0.*handle //p' | head -n 1)"},
+			{"two rules swapped", "nft flush chain ip flannel-ipv4 forward; nft add rule ip flannel-ipv4 forward ip daddr 10.5.0.0/16 accept; nft add rule ip flannel-ipv4 forward ip saddr 10.5.0.0/16 accept"},
+			{"a rule twice", "nft add rule ip flannel-ipv4 forward ip saddr 10.5.0.0/16 accept"},
+			{"a rule of an earlier subnet", "nft insert rule ip flannel-ipv4 postrtg ip saddr 10.5.9.0/24 ip daddr 10.5.0.0/16 return"},
+			{"a chain emptied", "nft flush chain ip flannel-ipv4 postrtg"},
+			{"a chain deleted", "nft flush chain ip flannel-ipv4 postrtg; nft delete chain ip flannel-ipv4 postrtg"},
+			{"the table deleted", "nft delete table ip flannel-ipv4"},
+			{"the whole rule set flushed", "nft flush ruleset"},
+			{"a chain at another hook", "nft flush chain ip flannel-ipv4 forward; nft delete chain ip flannel-ipv4 forward; nft add chain ip flannel-ipv4 forward '{ type filter hook input priority 0; }'"},
+			{"a policy of drop", "nft add chain ip flannel-ipv4 forward '{ policy drop; }'"},
+		},
+		IPTables: {
+			{"a rule deleted", "iptables -t nat -D FLANNEL-POSTRTG 2"},
+			{"the jump deleted", "iptables -t nat -D POSTROUTING 1"},
+			{"a rule inserted before ours", "iptables -I FLANNEL-FWD -d 10.5.0.0/16 -j DROP"},
+			{"a chain emptied", "iptables -F FLANNEL-FWD"},
+			{"a chain deleted", "iptables -F FORWARD; iptables -F FLANNEL-FWD; iptables -X FLANNEL-FWD"},
+			{"all emptied", "iptables -F; iptables -X; iptables -t nat -F; iptables -t nat -X"},
+		},
 	}
+	everywhere(t, func(t *testing.T, f family, k Kind) {
+		for _, tt := range harms[k] {
+			t.Run(tt.name, func(t *testing.T) {
+				s := newSpace(t, "")
+				s.apply(f.plan(k))
+				want := s.listOf(f, k)
+				s.run(f.in(tt.harm))
+				if got := s.apply(f.plan(k)); len(got) == 0 {
+					t.Error("nothing was set again")
+				}
+				// The order of chains in a listing is that of their making.
+				if got := s.listOf(f, k); !slices.Equal(sortedLines(got), sortedLines(want)) {
+					t.Error(cmp.Diff(want, got))
+				}
+				if got := s.apply(f.plan(k)); len(got) != 0 {
+					t.Errorf("got %v set again", got)
+				}
+			})
+		}
+	})
 }
 
 func sortedLines(s string) []string {
@@ -235,27 +247,27 @@ func TestRulesOfAnEarlierSubnetGo(t *testing.T) {
 }
 
 func TestRetireTakesTheOtherKindAway(t *testing.T) {
-	need(t, "nft", "iptables", "iptables-restore")
-	both(t, func(t *testing.T, k Kind) {
+	need(t, "nft", "iptables", "iptables-restore", "ip6tables", "ip6tables-restore")
+	everywhere(t, func(t *testing.T, f family, k Kind) {
 		s := newSpace(t, "")
 		other := IPTables
 		if k == IPTables {
 			other = NFTables
 		}
-		s.apply(plan(other))
-		s.apply(plan(k))
+		s.apply(f.plan(other))
+		s.apply(f.plan(k))
 		var removed []string
 		err := s.Do(func() (err error) {
-			removed, err = Retire(t.Context(), plan(k))
+			removed, err = Retire(t.Context(), f.plan(k))
 			return err
 		})
 		if err != nil || len(removed) != 2 {
 			t.Errorf("got %v removed and %v", removed, err)
 		}
-		if strings.Contains(s.list(other), map[Kind]string{NFTables: "flannel-ipv4", IPTables: "FLANNEL-POSTRTG"}[other]) {
-			t.Errorf("got still %s", s.list(other))
+		if strings.Contains(s.listOf(f, other), f.in(map[Kind]string{NFTables: "flannel-ipv4", IPTables: "FLANNEL-POSTRTG"}[other])) {
+			t.Errorf("got still %s", s.listOf(f, other))
 		}
-		if got := s.apply(plan(k)); len(got) != 0 {
+		if got := s.apply(f.plan(k)); len(got) != 0 {
 			t.Errorf("got %v set again", got)
 		}
 	})
