@@ -168,10 +168,7 @@ func TestRulesWithoutIPTables(t *testing.T) {
 
 func TestNoRulesAskedFor(t *testing.T) {
 	needTools(t, "nft", "iptables")
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil, "-iptables-forward-rules=false")
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig, "-iptables-forward-rules=false")
 	p.stop(h)
 	if got := h.shell("nft list ruleset"); strings.Contains(strings.ToLower(got), "flannel") {
 		t.Errorf("got %s", got)
@@ -180,10 +177,7 @@ func TestNoRulesAskedFor(t *testing.T) {
 
 func TestCleanup(t *testing.T) {
 	needTools(t, "nft", "iptables")
-	h := newTestHost(t)
-	h.startEtcd(nftConfig)
-	p := h.daemon(nil, "-ip-masq", "-ip-blackhole-route")
-	h.ready(p)
+	h, p := newRunningHost(t, nftConfig, "-ip-masq", "-ip-blackhole-route")
 	cleanup := func(args ...string) (int, string) {
 		cmd := exec.Command("/proc/self/exe", append([]string{"cleanup", "-run-dir=" + h.run, "-subnet-file=" + h.subnetFile}, args...)...)
 		cmd.Env = append(os.Environ(), asVxtap+"=1")

@@ -60,6 +60,7 @@ type Status struct {
 
 	Peers        []PeerStatus  `json:"peers"`         // in the order of their subnets
 	Rejected     []RejectedKey `json:"rejected"`      // leases that were left out
+	RejectedMore int           `json:"rejected_more"` // left out beside those, where there are thousands
 	OtherBackend int           `json:"other_backend"` // leases of hosts that run another backend of flannel's, and reservations not taken yet; no fault
 }
 
@@ -271,7 +272,7 @@ func (s *Status) addSegment(seg *segment) {
 	s.Peers = seg.ipv4.peersStatus(st.Peers)
 	view := seg.view.Load()
 	s.OtherBackend = view.OtherBackend
-	s.Rejected = rejectedKeys(view.Rejected)
+	s.Rejected, s.RejectedMore = rejectedKeys(view.Rejected), view.More
 }
 
 // addHost adds what only the host's kernel knows.

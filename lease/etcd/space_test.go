@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"vxtap/lease"
+	"vxtap/lease/leasetest"
 )
 
 // A real etcd that is full refuses what needs space and nothing else, also to one
@@ -51,15 +52,15 @@ func TestEtcdWithoutSpace(t *testing.T) {
 			_, err := s.Move(ctx, lease.Exchange{From: "subnets/own", Revision: 1, To: "subnets/new"})
 			return err
 		},
-		"a grant":           func() error { _, _, err := s.Grant(ctx, time.Minute); return err },
-		"what can never be": impossible,
+		"a grant":            func() error { _, _, err := s.Grant(ctx, time.Minute); return err },
+		"what can never be ": impossible,
 	} {
 		if err := f(); !errors.Is(err, lease.ErrNoSpace) || !strings.Contains(err.Error(), "etcdctl alarm disarm") {
 			t.Errorf("%s: got %v, want no space and what to do", what, err)
 		}
 	}
 	_, kept := s.KeepAlive(ctx, id)
-	_, read := s.List(ctx, "subnets/")
+	_, read := leasetest.List(ctx, s, "subnets/")
 	if kept != nil || read != nil {
 		t.Errorf("got %v of a renewal and %v of a read, want both", kept, read)
 	}
