@@ -70,7 +70,7 @@ func (s *segment) gainIPv6(ctx context.Context, addr netip.Addr) error {
 	before, up := *s.own.Load(), s.d.at().uplink
 	up.Addr6 = addr
 	q := s.request(lease.SubnetEnv{Subnet: before.Subnet, IPv6Subnet: s.d.before.IPv6Subnet}, before)
-	q.PublicIPv6, q.IPv6MAC, q.Holding = s.d.homeAt(up).vtep6, macOr(before.Attrs.IPv6MAC), true
+	q.PublicIPv6, q.IPv6MAC, q.Holding = s.d.homeAt(up).vtep6, macOr(before.Attrs.IPv6MAC, s.d.mac6), true
 	own, err := s.d.registry.Acquire(ctx, *s.current(), q)
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // whatever failed, failed because of that

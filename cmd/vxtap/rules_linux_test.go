@@ -188,6 +188,13 @@ func TestCleanup(t *testing.T) {
 	if status, said := cleanup(); status != exitError || !strings.Contains(said, fmt.Sprintf("(pid %d)", p.cmd.Process.Pid)) {
 		t.Errorf("got status %d and %q while a daemon runs", status, said)
 	}
+	h.eventually("it has written down what it knows", func() error {
+		known, err := os.ReadDir(h.stateDir())
+		if err == nil && len(known) == 0 {
+			err = errors.New("nothing yet")
+		}
+		return err
+	})
 	if err := p.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -207,6 +214,9 @@ func TestCleanup(t *testing.T) {
 	}
 	if _, err := os.Stat(h.subnetFile); err != nil {
 		t.Errorf("the subnet file: %v", err)
+	}
+	if left, err := os.ReadDir(h.stateDir()); err != nil || len(left) == 0 {
+		t.Errorf("got %v and error %v in the state directory, want what the host last knew", left, err)
 	}
 }
 
