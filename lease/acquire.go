@@ -122,6 +122,7 @@ type acquisition struct {
 	// Subnets to take if they are free, best first.
 	wishes, wishesIPv6   []netip.Prefix
 	crowded, crowdedIPv6 crowd  // what keys hold that are too many to be known one by one
+	asOf                 int64  // the revision at which attempt has looked
 	contested            string // the key of ours whose IPv6 half somebody else had before us
 
 	// One grant serves all attempts; it is given back if no key got attached.
@@ -139,6 +140,7 @@ func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
 		return Lease{}, err
 	}
 	entries := b.entries
+	a.asOf = b.revision
 	if err := a.lost(entries); err != nil {
 		return Lease{}, err
 	}

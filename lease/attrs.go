@@ -144,7 +144,12 @@ func parseVTEP(s string) (netip.Addr, error) {
 	return ip, nil
 }
 
-// parseVTEPv6 is parseVTEP for IPv6.
+// v4InV6 are the IPv4-compatible IPv6 addresses.
+var v4InV6 = netip.PrefixFrom(netip.IPv6Unspecified(), 96)
+
+// parseVTEPv6 is parseVTEP for IPv6. IPv4-compatible addresses, ::a.b.c.d, are
+// refused with the IPv4-mapped ones: no host has had them since RFC 4291, section
+// 2.5.5.1, and a kernel with automatic tunnels sends what is for them to a.b.c.d.
 func parseVTEPv6(s string) (netip.Addr, error) {
 	ip, err := netip.ParseAddr(s)
 	switch {
@@ -152,6 +157,8 @@ func parseVTEPv6(s string) (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("%q is no IPv6 address", clip(s))
 	case ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast():
 		return ip, fmt.Errorf("%v is no address of one host on a network", ip)
+	case v4InV6.Contains(ip):
+		return netip.Addr{}, fmt.Errorf("%v is an IPv4 address written as an IPv6 one, and no host's", ip)
 	}
 	return ip, nil
 }

@@ -37,17 +37,14 @@ type book struct {
 	good, bad int      // of entries, how many make a lease and how many do not
 	kept      int
 	more      int // keys that are in the store and not in entries
+
+	revision int64 // the store's, at which it was read
 }
 
 // read fills a copy of b from the store.
 func (b book) read(ctx context.Context, from Keys) (*book, error) {
-	full, _, err := b.readAt(ctx, from)
-	return full, err
-}
-
-// readAt is read that returns the store's revision, too.
-func (b book) readAt(ctx context.Context, from Keys) (full *book, revision int64, err error) {
-	revision, err = listWhole(func() (int64, error) {
+	var full *book
+	revision, err := listWhole(func() (int64, error) {
 		fresh := b
 		full = &fresh
 		for _, c := range full.crowds {
@@ -56,10 +53,11 @@ func (b book) readAt(ctx context.Context, from Keys) (full *book, revision int64
 		return from.List(ctx, subnetsList, full.add)
 	})
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	full.close()
-	return full, revision, nil
+	full.revision = revision
+	return full, nil
 }
 
 // add takes in a key of a read.

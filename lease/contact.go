@@ -39,11 +39,26 @@ func (c *contact) note(ctx context.Context, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
+	case errors.Is(err, ErrNoSpace):
+		c.last.Connected, c.last.LastContact = true, time.Now()
+		c.last.NoSpace, c.last.LastError = err.Error(), err.Error()
 	case answered(err) && !errors.Is(err, ErrRefused):
 		c.last.Connected, c.last.LastContact = true, time.Now()
 	case ctx.Err() == nil:
 		c.last.Connected, c.last.LastError = false, err.Error()
 	}
+}
+
+// noteWrite is note for what a store without space refuses. A store that has
+// decided on anything else has space: it looks at that first.
+func (c *contact) noteWrite(ctx context.Context, err error) {
+	c.note(ctx, err)
+	if !answered(err) || errors.Is(err, ErrRefused) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last.NoSpace = ""
 }
 
 func (c *contact) List(ctx context.Context, prefix string, take func(Pair)) (int64, error) {
@@ -54,7 +69,7 @@ func (c *contact) List(ctx context.Context, prefix string, take func(Pair)) (int
 
 func (c *contact) Put(ctx context.Context, key string, value []byte, ifRevision int64, grant GrantID) (int64, error) {
 	rev, err := c.Store.Put(ctx, key, value, ifRevision, grant)
-	c.note(ctx, err)
+	c.noteWrite(ctx, err)
 	return rev, err
 }
 
@@ -64,9 +79,9 @@ func (c *contact) Delete(ctx context.Context, key string, ifRevision int64) erro
 	return err
 }
 
-func (c *contact) Move(ctx context.Context, from string, ifRevision int64, to string, value []byte, grant GrantID) (int64, error) {
-	rev, err := c.Store.Move(ctx, from, ifRevision, to, value, grant)
-	c.note(ctx, err)
+func (c *contact) Move(ctx context.Context, x Exchange) (int64, error) {
+	rev, err := c.Store.Move(ctx, x)
+	c.noteWrite(ctx, err)
 	return rev, err
 }
 
@@ -81,7 +96,7 @@ func (c *contact) Watch(ctx context.Context, prefix string, from int64, deliver 
 
 func (c *contact) Grant(ctx context.Context, ttl time.Duration) (GrantID, time.Duration, error) {
 	id, given, err := c.Store.Grant(ctx, ttl)
-	c.note(ctx, err)
+	c.noteWrite(ctx, err)
 	return id, given, err
 }
 

@@ -173,6 +173,7 @@ func TestAcquireDualRefuses(t *testing.T) {
 		want   string
 	}{
 		{"an IPv4 address", func(q *lease.Request) { q.PublicIPv6 = netip.MustParseAddr("192.0.2.1") }, "is no IPv6 address"},
+		{"an IPv4-compatible one", func(q *lease.Request) { q.PublicIPv6 = netip.MustParseAddr("::192.0.2.1") }, "is an IPv4 address written as an IPv6 one"},
 		{"an IPv4-mapped one", func(q *lease.Request) { q.PublicIPv6 = netip.MustParseAddr("::ffff:192.0.2.1") }, "is no IPv6 address"},
 		{"multicast", func(q *lease.Request) { q.PublicIPv6 = netip.MustParseAddr("ff02::1") }, "is no address of one host"},
 		{"with a zone", func(q *lease.Request) { q.PublicIPv6 = netip.MustParseAddr("fe80::1%eth0") }, "is no IPv6 address"},

@@ -110,6 +110,9 @@ func (a *acquisition) better(e, than *entry) bool {
 	if s, t := a.q.holds(e), a.q.holds(than); s != t {
 		return s
 	}
+	if s, t := a.whole(e), a.whole(than); s != t && e.Subnet == than.Subnet {
+		return s // a reservation of the IPv4 half of what the host has is there when that ends
+	}
 	if e.Reserved() != than.Reserved() {
 		return e.Reserved()
 	}

@@ -37,6 +37,7 @@ func (r *Registry) Keep(ctx context.Context, l Lease) error {
 	g.Go(func() error { return k.guard(inner) })
 	g.Go(func() error { return k.mend(inner) })
 	g.Go(func() error { return k.restore(inner) })
+	g.Go(func() error { k.awaitSpace(inner); return nil })
 	if err := g.Wait(); errors.Is(err, ErrLost) {
 		r.setExpires(time.Time{})
 		return fmt.Errorf("keep lease of %v: %w", l.Subnet, err)

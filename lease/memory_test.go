@@ -68,6 +68,15 @@ func TestMemoryToTheByte(t *testing.T) {
 	if d := cmp.Diff(m, got, sameMemory); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
+
+	m.IPv6MAC = ether.MAC{2, 0, 0, 0, 6, 1} // of a host without IPv6 at present
+	want := strings.Replace(goldenMemory, `"at":`, `"ipv6_mac":"02:00:00:00:06:01","at":`, 1)
+	if b, err = m.encode(); err != nil || string(b) != want {
+		t.Errorf("got %v and\n%s\nwant\n%s", err, b, want)
+	}
+	if got, err = ParseMemory(b); err != nil || got.IPv6MAC != m.IPv6MAC {
+		t.Errorf("got MAC %s, %v, want %s", got.IPv6MAC, err, m.IPv6MAC)
+	}
 }
 
 func TestParseMemoryRefuses(t *testing.T) {
@@ -93,6 +102,9 @@ func TestParseMemoryRefuses(t *testing.T) {
 		{"own lease of another length", change(`"own":{"key":"subnets/10.5.1.0-24"`, `"own":{"key":"subnets/10.5.1.0-25"`), "does not fit"},
 		{"own lease beside the directory", change(`"own":{"key":"subnets/`, `"own":{"key":"/`), "own lease"},
 		{"own MAC of a group", change(`02:00:00:00:00:01`, `ff:ff:ff:ff:ff:ff`), "VtepMAC"},
+		{"a MAC for IPv6 that is none", change(`"at":`, `"ipv6_mac":"x","at":`), "MAC for IPv6"},
+		{"a MAC for IPv6 of a group", change(`"at":`, `"ipv6_mac":"33:33:00:00:00:01","at":`), "MAC for IPv6"},
+		{"a MAC for IPv6 of zeros", change(`"at":`, `"ipv6_mac":"00:00:00:00:00:00","at":`), "MAC for IPv6"},
 		{"own address in the overlay", change(`"PublicIP":"192.0.2.1"`, `"PublicIP":"10.5.9.9"`), "inside the overlay"},
 		{"own backend is another", change(`"BackendType":"vxlan","BackendData"`, `"BackendType":"udp","BackendData"`), "backend"},
 		{"a key twice", change(`10.5.2.0-24`, `10.5.3.0-24`), "twice"},
@@ -157,6 +169,7 @@ func FuzzParseMemory(f *testing.F) {
 	f.Add([]byte(strings.ReplaceAll(goldenMemory, "192.0.2.2", "nowhere")))
 	f.Add([]byte(strings.Replace(goldenMemory, `"grant":1000`, `"grant":0`, 1)))
 	f.Add([]byte(strings.Replace(goldenMemory, `10.5.2.0-24`, `10.5.2.0-24\u0026fd00::-64`, 1)))
+	f.Add([]byte(strings.Replace(goldenMemory, `"at":`, `"ipv6_mac":"02:00:00:00:06:01","at":`, 1)))
 	f.Add([]byte(goldenMemory[:100]))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := ParseMemory(b)

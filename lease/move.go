@@ -25,7 +25,25 @@ func (a *acquisition) whole(e *entry) bool {
 // move takes over the lease e of this host, whose IPv6 half is missing, too much
 // or wrong, and keeps its IPv4 subnet: containers live there. In one step, so
 // that nobody snatches it. A reservation stays one.
+//
+// A key goes before others by its age, and another key is younger. So a reservation
+// that others overlap is not moved: they would go before it then, and the subnet
+// that an operator wants this host to have would be lost for its IPv6 half. What
+// it has too much stays, and what it has too little the host does without. A lease
+// is moved all the same, and gives way.
 func (a *acquisition) move(ctx context.Context, e *entry, entries []*entry) (Lease, error) {
+	x := Exchange{From: e.Key, Revision: e.Revision}
+	if e.Reserved() {
+		other := a.overlaps(e, entries)
+		switch {
+		case other != nil && !a.q.dual(a.c):
+			return a.reuse(ctx, e, entries)
+		case other != nil:
+			return Lease{}, fmt.Errorf("%w: the reservation of %v would get another key for it, and be younger than the key %s, %s: release that first",
+				ErrNoIPv6, e.Subnet, printable(a.r.path(other.Key)), other.owner())
+		}
+		x.Beside, x.Since = subnetsList, a.asOf
+	}
 	k := SubnetKey{IPv4: e.Subnet}
 	if a.q.dual(a.c) {
 		var err error
@@ -44,7 +62,8 @@ func (a *acquisition) move(ctx context.Context, e *entry, entries []*entry) (Lea
 		return Lease{}, err
 	}
 	err = a.write(ctx, &l, func() (int64, error) {
-		return a.r.store.Move(ctx, e.Key, e.Revision, l.Key, value, l.Grant)
+		x.To, x.Value, x.Grant = l.Key, value, l.Grant
+		return a.r.store.Move(ctx, x)
 	})
 	if err != nil {
 		return Lease{}, err
@@ -55,6 +74,17 @@ func (a *acquisition) move(ctx context.Context, e *entry, entries []*entry) (Lea
 	}
 	a.r.log.Info("lease moved, the subnet is the same", "subnet", l.Subnet, "key", a.r.path(l.Key), "before", a.r.path(e.Key), "reserved", l.Reserved())
 	return l, nil
+}
+
+// overlaps returns the first entry beside e that takes part of its IPv4 subnet from
+// it, or would if it were older; nil if none does.
+func (a *acquisition) overlaps(e *entry, entries []*entry) *entry {
+	for _, x := range entries {
+		if x != e && a.c.ipv4().blocks(x.held) && x.held.Overlaps(e.Subnet) {
+			return x
+		}
+	}
+	return nil
 }
 
 // without returns entries but for e.

@@ -55,11 +55,11 @@ func (o *Operator) PutConfig(ctx context.Context, value []byte, before StoredCon
 
 // Leases reads everything under subnets.
 func (o *Operator) Leases(ctx context.Context) (Snapshot, error) {
-	b, revision, err := book{}.readAt(ctx, o.store)
+	b, err := book{}.read(ctx, o.store)
 	if err != nil {
 		return Snapshot{}, err
 	}
-	return b.snapshotIn(nil, revision), nil
+	return b.snapshotIn(nil, b.revision), nil
 }
 
 // asksAtOnce bounds how many grants FillExpires asks for at a time: ten thousand

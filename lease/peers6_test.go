@@ -119,6 +119,8 @@ func TestReadEntryIPv6Fault(t *testing.T) {
 		{"in the key alone", "10.5.9.0-24&fd00:5:0:9::-64", "}", "names no PublicIPv6"},
 		{"null", "10.5.9.0-24&fd00:5:0:9::-64", `,"PublicIPv6":null}`, "names no PublicIPv6"},
 		{"no address", "10.5.9.0-24&fd00:5:0:9::-64", strings.Replace(good, "fd00::1", "host-3", 1), `PublicIPv6 "host-3" is no IPv6 address`},
+		{"IPv4-compatible", "10.5.9.0-24&fd00:5:0:9::-64", strings.Replace(good, "fd00::1", "::1.2.3.4", 1), "PublicIPv6 ::102:304 is an IPv4 address written as an IPv6 one"},
+		{"IPv4-compatible, written otherwise", "10.5.9.0-24&fd00:5:0:9::-64", strings.Replace(good, "fd00::1", "0::c0:2", 1), "is an IPv4 address written as an IPv6 one"},
 		{"IPv4-mapped", "10.5.9.0-24&fd00:5:0:9::-64", strings.Replace(good, "fd00::1", "::ffff:1.2.3.4", 1), "is no IPv6 address"},
 		{"multicast", "10.5.9.0-24&fd00:5:0:9::-64", strings.Replace(good, "fd00::1", "ff02::1", 1), "is no address of one host"},
 		{"loopback", "10.5.9.0-24&fd00:5:0:9::-64", strings.Replace(good, "fd00::1", "::1", 1), "is no address of one host"},

@@ -21,6 +21,10 @@ var ErrLost = errors.New("lease lost")
 // subnet.
 var ErrFull = errors.New("out of subnets")
 
+// ErrNoIPv6 is matched by what Acquire returns when the host can have its lease for
+// IPv4, and no IPv6 half beside it: without a PublicIPv6 it is asked for that.
+var ErrNoIPv6 = errors.New("no IPv6 half")
+
 // Options are what a Registry can be told. Zero fields mean the defaults.
 type Options struct {
 	TTL         time.Duration   // of a lease; 24 h, as flannel's; whole seconds, rounded up
@@ -79,6 +83,7 @@ type Status struct {
 	Connected    bool      // the store answered last time
 	LastError    string    // why not; kept after the store is back, "" if it never failed
 	LastContact  time.Time // of the last answer
+	NoSpace      string    // why the store takes no writes, and what to do; "" if it does, or was not asked to
 	LeaseExpires time.Time // when the lease in Keep's care ends unless renewed; zero: none, or a reservation
 	// Conflict says, in a sentence, that somebody writes under our own key
 	// with our own public IP but another MAC, or that what stands there is
@@ -227,7 +232,10 @@ func (r *Registry) patient(ctx context.Context, f func() error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if said.due(err.Error()) {
+		switch due := said.due(err.Error()); {
+		case due && errors.Is(err, ErrNoSpace):
+			r.log.Warn("waiting for etcd to take writes again", "error", err)
+		case due:
 			r.log.Warn("waiting for etcd", "error", err)
 		}
 		if err := sleep(ctx, b.next()); err != nil {

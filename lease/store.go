@@ -33,10 +33,10 @@ type Keys interface {
 	// Delete removes key if its Revision still is ifRevision, else it returns
 	// an error that matches ErrConflict.
 	Delete(ctx context.Context, key string, ifRevision int64) error
-	// Move removes the key from if its Revision still is ifRevision and writes to
-	// if that does not exist, both at once and at one revision, which it returns,
-	// else it returns an error that matches ErrConflict. Otherwise it is as Put.
-	Move(ctx context.Context, from string, ifRevision int64, to string, value []byte, grant GrantID) (int64, error)
+	// Move removes one key and writes another, both at once and at one revision,
+	// which it returns, if all is as x says, else it returns an error that matches
+	// ErrConflict. Otherwise it is as Put.
+	Move(ctx context.Context, x Exchange) (int64, error)
 	// Watch calls deliver with every change to keys that start with prefix,
 	// from revision from onwards, in order, from one goroutine. It returns
 	// when ctx ends or when the stream breaks; an error that matches
@@ -59,6 +59,19 @@ type Grants interface {
 	// Revoke ends a grant, and deletes every key that is attached to it.
 	// Ending a grant that has ended already is no error.
 	Revoke(ctx context.Context, id GrantID) error
+}
+
+// Exchange is one key in the place of another.
+type Exchange struct {
+	From     string
+	Revision int64  // of From
+	To       string // does not exist
+	Value    []byte // of To
+	Grant    GrantID
+	// No key that starts with Beside was created after the revision Since; "" where
+	// that does not matter.
+	Beside string
+	Since  int64
 }
 
 // GrantID names a grant; 0 is none.
@@ -111,4 +124,7 @@ var (
 	// it: a certificate that does not verify, a wrong password, no permission.
 	// Waiting alone does not mend it.
 	ErrRefused = errors.New("refused")
+	// ErrNoSpace: the store is there, and has no space for Put, Move and Grant. It
+	// answers everything else. Somebody has to make room.
+	ErrNoSpace = errors.New("no space")
 )

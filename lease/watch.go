@@ -80,14 +80,14 @@ func (f *follower) changed() {
 // follow reads all leases and then watches them, until the next full read is
 // due (nil) or something breaks.
 func (f *follower) follow(ctx context.Context, b *backoff) error {
-	read, revision, err := book{}.readAt(ctx, f.r.store)
+	read, err := book{}.read(ctx, f.r.store)
 	if err != nil {
 		return err
 	}
-	if err := f.replace(read, revision); err != nil {
+	if err := f.replace(read, read.revision); err != nil {
 		return err
 	}
-	return f.r.watchAwhile(ctx, subnetsList, revision+1, b, f.apply)
+	return f.r.watchAwhile(ctx, subnetsList, read.revision+1, b, f.apply)
 }
 
 // replace takes in a full read.

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"vxtap/encap/ether"
 	"vxtap/lease"
 	"vxtap/lease/etcd"
 	"vxtap/tunnel/host"
@@ -44,7 +45,8 @@ type daemon struct {
 	home     atomic.Pointer[home]
 	registry *lease.Registry
 	redial   func()      // gives connections to etcd up that cannot be alive
-	before   lease.Lease // what this host had when it last ran, as far as is known; else the zero Lease
+	before   lease.Lease // what this host had when it last ran, or in the last segment, as far as is known; else the zero Lease
+	mac6     ether.MAC   // that the host had last for IPv6, whatever network that was in; zero: none
 	// formerPath is the file about it, if that was under another address. Who
 	// remembers removes it.
 	formerPath string
@@ -70,11 +72,29 @@ type daemon struct {
 
 // withSegment calls f with the segment that stands, or with nil, and keeps it
 // standing until f returns: f may ask its switch and its sockets, whose
-// descriptors might be somebody else's after they were closed.
+// descriptors might be somebody else's after they were closed. f must not wait for
+// the kernel's network settings, which somebody else may be changing for seconds:
+// a segment that is to end waits for f, and all who look meanwhile wait for that
+// one, /readyz and what feeds the watchdog among them. See look.
 func (d *daemon) withSegment(f func(*segment)) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	f(d.segment)
+}
+
+// look is withSegment for where f is not all. then is called after it, unless no
+// segment stands, and keeps nobody waiting: it may ask the kernel by the names of
+// what the segment has, or had by then.
+func (d *daemon) look(f, then func(*segment)) {
+	var looked *segment
+	d.withSegment(func(s *segment) {
+		if looked = s; s != nil {
+			f(s)
+		}
+	})
+	if looked != nil {
+		then(looked)
+	}
 }
 
 // setSegment returns when nobody looks at the segment before s any more.
@@ -230,7 +250,7 @@ func (d *daemon) runSegment(ctx context.Context, at place) error {
 	if err != nil && at.known != nil {
 		return d.forget(ctx, err)
 	}
-	if err != nil && at.gains && ctx.Err() == nil {
+	if err != nil && (at.gains || errors.Is(err, lease.ErrNoIPv6)) && ctx.Err() == nil {
 		return d.withoutGain(at, err)
 	}
 	if err != nil {
@@ -238,9 +258,13 @@ func (d *daemon) runSegment(ctx context.Context, at place) error {
 	}
 	d.setSegment(s)
 	d.lived = true
+	if s.ipv6 != nil {
+		d.mac6 = s.ipv6.mac
+	}
 	err = s.run(ctx)
 	d.phase.CompareAndSwap(phaseReady, phaseStarting) // until the next one stands, if there is one
 	d.setSegment(nil)
+	d.before = *s.own.Load()
 	closed := s.close()
 	if errors.Is(err, tap.ErrDeleted) && d.deletions.Wait(ctx) == nil {
 		d.log.Warn("somebody deleted the device, starting afresh", "device", s.device)

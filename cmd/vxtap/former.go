@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"vxtap/encap/ether"
 	"vxtap/lease"
 )
 
@@ -37,9 +38,17 @@ func (d *daemon) recallFormer() {
 	if !ok {
 		return
 	}
-	d.before, d.formerPath = m.Own, path
+	d.before, d.mac6, d.formerPath = m.Own, macOf6(m), path
 	d.log.Info("this host had another address when it last ran: asking for its subnet", "before", m.Own.Attrs.PublicIP,
 		"vtep", at.vtep, "subnet", m.Own.Subnet, "as_of", m.At.Format(time.RFC3339), "file", path)
+}
+
+// macOf6 is the MAC for IPv6 of the host that m is about; zero: none.
+func macOf6(m lease.Memory) ether.MAC {
+	if !m.Own.Attrs.IPv6MAC.IsZero() {
+		return m.Own.Attrs.IPv6MAC
+	}
+	return m.IPv6MAC
 }
 
 // retire removes the file that there is under an address of before, once the one

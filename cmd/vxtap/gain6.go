@@ -70,7 +70,7 @@ func (s *segment) gainIPv6(ctx context.Context, addr netip.Addr) error {
 	before, up := *s.own.Load(), s.d.at().uplink
 	up.Addr6 = addr
 	q := s.request(lease.SubnetEnv{Subnet: before.Subnet, IPv6Subnet: s.d.before.IPv6Subnet}, before)
-	q.PublicIPv6, q.IPv6MAC, q.Holding = s.d.homeAt(up).vtep6, macOr(before.Attrs.IPv6MAC), true
+	q.PublicIPv6, q.IPv6MAC, q.Holding = s.d.homeAt(up).vtep6, macOr(before.Attrs.IPv6MAC, s.d.mac6), true
 	own, err := s.d.registry.Acquire(ctx, *s.current(), q)
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // whatever failed, failed because of that
@@ -92,12 +92,12 @@ func (s *segment) gainIPv6(ctx context.Context, addr netip.Addr) error {
 }
 
 // withoutGain goes on with IPv4 alone, where a segment could not be opened for err
-// with the IPv6 address that the host has got: that somebody announces one must
-// not end a host.
+// with the IPv6 address that the host has: that somebody announces one, or that
+// there is no IPv6 half for its lease, must not end a host.
 func (d *daemon) withoutGain(at place, err error) error {
 	up := d.at().uplink
 	d.refused6.Store(&refused6{up.Addr6, err.Error()})
-	d.log.Error("the host's new IPv6 address cannot be used, going on with IPv4", "address", up.Addr6, "error", err)
+	d.log.Error("the host's IPv6 address cannot be used, going on with IPv4", "address", up.Addr6, "error", err)
 	up.Addr6 = netip.Addr{}
 	d.home.Store(d.homeAt(up))
 	return &movedError{place{config: at.config}}
@@ -107,7 +107,7 @@ func (d *daemon) withoutGain(at place, err error) error {
 // simply has none.
 func (d *daemon) said6() string {
 	if r := d.refused6.Load(); r != nil {
-		return fmt.Sprintf("the IPv6 address %s that the interface got cannot be used: %s", r.addr, r.why)
+		return fmt.Sprintf("the IPv6 address %s of the interface cannot be used: %s", r.addr, r.why)
 	}
 	return ""
 }

@@ -152,7 +152,7 @@ func TestIPv6AddressThatCannotBeUsed(t *testing.T) {
 	if !ok || moved.gains || m.d.at().uplink.Addr6.IsValid() || m.d.at().vtep6.IsValid() {
 		t.Errorf("got %+v at %+v, want IPv4 alone", moved, m.d.at())
 	}
-	if why := m.d.withoutIPv6(m.config.Backend); !strings.Contains(why, "2001:db8::1 that the interface got cannot be used: no such device") {
+	if why := m.d.withoutIPv6(m.config.Backend); !strings.Contains(why, "2001:db8::1 of the interface cannot be used: no such device") {
 		t.Errorf("status says %q", why)
 	}
 	m.noIPv6 = m.d.withoutIPv6(m.config.Backend)

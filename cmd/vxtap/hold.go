@@ -173,7 +173,11 @@ func (s *segment) acquireAgain(ctx context.Context) error {
 		s.log.Info("etcd can be asked for an IPv6 subnet now, starting afresh")
 		return &movedError{place{config: config}}
 	}
-	return s.takeUp(ctx, config, false)
+	err = s.takeUp(ctx, config, false)
+	if errors.Is(err, lease.ErrNoIPv6) { // a start goes on without
+		return &movedError{place{config: config}}
+	}
+	return err
 }
 
 // moveLease publishes the host's present address in its lease. The host's place

@@ -68,15 +68,26 @@ func newTestHost(t *testing.T) *testHost {
 	return h
 }
 
+// newRunningHost makes a host with an etcd that has the config, and with a daemon
+// that is ready.
+func newRunningHost(t *testing.T, config string, args ...string) (*testHost, *process) {
+	t.Helper()
+	h := newTestHost(t)
+	h.startEtcd(config)
+	p := h.daemon(nil, args...)
+	h.ready(p)
+	return h, p
+}
+
 // startEtcd starts an etcd in the namespace and puts the network config.
-func (h *testHost) startEtcd(config string) *process {
+func (h *testHost) startEtcd(config string, flags ...string) *process {
 	h.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		lacking(h.T, "there is no etcd binary: install Debian's etcd-server and etcd-client")
 	}
-	p := h.start(exec.Command("etcd", "--data-dir", filepath.Join(filepath.Dir(h.run), "etcd"),
+	p := h.start(exec.Command("etcd", append([]string{"--data-dir", filepath.Join(filepath.Dir(h.run), "etcd"),
 		"--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL, "--listen-peer-urls", "http://127.0.0.1:2380",
-		"--logger", "zap", "--log-level", "error"))
+		"--logger", "zap", "--log-level", "error"}, flags...)...))
 	h.eventually("etcd answers", func() error {
 		_, err := h.get(etcdURL + "/health")
 		return errors.Join(err, p.died())

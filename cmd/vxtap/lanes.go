@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"syscall"
 
@@ -74,6 +75,9 @@ func (s *side) openTAP(ctx context.Context) error {
 		return err
 	}
 	s.tap = dev
+	if i, err := net.InterfaceByName(s.device); err == nil { // else its name is all there is to find it by
+		s.index = i.Index
+	}
 	s.closers = append(s.closers, dev.Close)
 	return nil
 }
@@ -113,7 +117,10 @@ func (s *side) openUplink(ctx context.Context) error {
 }
 
 // uplinkName is the name of the uplink TAP of a VNI.
-func uplinkName(vni vxlan.VNI) string { return fmt.Sprintf("vxup.%d", vni) }
+func uplinkName(vni vxlan.VNI) string { return fmt.Sprintf("%s%d", uplinkNames, vni) }
+
+// uplinkNames is what all of them begin with.
+const uplinkNames = "vxup."
 
 // lanes joins the queues of the TAP with the sockets, one of each to a lane.
 func (s *side) lanes() ([]tunnel.Lane, error) {

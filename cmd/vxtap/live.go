@@ -25,7 +25,11 @@ type live struct {
 	hearing   sync.Mutex        // held while the config is being heard
 	postponed *lease.ConfigNews // that hearConfig has left to confirm; guarded by hearing
 
-	setting    sync.Mutex      // held while the host is being set up
+	// setting is held while the host is being set up, system calls included: who
+	// takes it sets up the host as well, and must not do so by an older plan than
+	// the one before. That is watchHost, and who follows the MTU; status, health and
+	// the leases never wait for it.
+	setting    sync.Mutex
 	tight      string          // what warnOfMTU has said; guarded by setting once the segment runs
 	staleFile  bool            // the subnet file has another MTU than the device; guarded by setting
 	publishing sync.Mutex      // held while the switch is being told of its peers
@@ -154,6 +158,11 @@ func (s *segment) notices() []string {
 	}
 	if s.noIPv6 != "" && s.d.said6() != "" {
 		all = append(all, s.noIPv6)
+	}
+	for _, one := range s.sides {
+		if why := one.unmended.Load(); why != nil {
+			all = append(all, *why)
+		}
 	}
 	if why := s.tightLink(); why != "" {
 		all = append(all, why)

@@ -122,6 +122,7 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	if s.Etcd.CertificateEnds != nil {
 		gauge(metricCertExpiry, s.Etcd.CertificateEnds.Sub(now).Seconds())
 	}
+	gauge(metricWarnings, float64(len(s.Warnings)))
 	if s.Device == "" {
 		return // no switch yet: there is nothing to count
 	}
@@ -138,7 +139,6 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(metricWhole, s.TXPath.Frames)
 	gauge(metricUplink, oneIf(s.TXPath.InUse == txUplink))
 	gauge(metricCutPeers, float64(s.TXPath.CutPeers))
-	gauge(metricWarnings, float64(len(s.Warnings)))
 	collectFrames(counter, s.Out, s.In, s.Peers)
 }
 

@@ -13,6 +13,9 @@ func (d *daemon) registryWarnings(r lease.Status) []string {
 			all = append(all, w)
 		}
 	}
+	if r.NoSpace != "" {
+		all = append(all, r.NoSpace)
+	}
 	if r.Conflict != "" {
 		all = append(all, r.Conflict)
 	}

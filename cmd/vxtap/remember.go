@@ -69,7 +69,7 @@ func (w *rememberer) write() bool {
 	if ended {
 		m.Own.Expires = m.At // from then on, the subnet may be somebody else's
 	}
-	m.Host = hostID(w.d.at().uplink.Name)
+	m.Host, m.IPv6MAC = hostID(w.d.at().uplink.Name), w.d.mac6
 	// The lease may have another address than the host by now, for a moment.
 	path := w.d.memoryPathOf(m.Own.Attrs.PublicIP)
 	err := m.WriteFile(path)
@@ -92,7 +92,9 @@ func (w *rememberer) now() (m lease.Memory, told *lease.Snapshot, ok bool) {
 	case w.known != nil && !w.confirmed.Load() && !w.lost.Load():
 		return m, nil, false
 	case told != nil:
-		return w.d.registry.Memory(*w.own.Load(), *told), told, true
+		m = w.d.registry.Memory(*w.own.Load(), *told)
+		m.Uptime = uptime().At(m.At)
+		return m, told, true
 	case w.known != nil:
 		return *w.known, nil, true
 	}

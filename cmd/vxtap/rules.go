@@ -92,6 +92,7 @@ func (s *side) rulesPlan() rules.Plan {
 		Exclude:    s.exclude(),
 		Forward:    s.d.rules.forward,
 		Uplink:     s.uplinkName(),
+		Uplinks:    uplinkNames,
 		Whole:      s.whole != nil,
 	}
 }

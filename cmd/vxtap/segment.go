@@ -162,20 +162,24 @@ func (s *segment) chooseMAC(ctx context.Context) error {
 	return nil
 }
 
-// setMACs gives each side the MAC that from has for it, or a random one.
+// setMACs gives each side the MAC that from has for it, the one of the last time, or
+// a random one.
 func (s *segment) setMACs(from lease.Attrs) {
-	s.ipv4.mac = macOr(from.MAC)
+	s.ipv4.mac = macOr(from.MAC, s.d.before.Attrs.MAC)
 	if s.ipv6 != nil {
-		s.ipv6.mac = macOr(from.IPv6MAC)
+		s.ipv6.mac = macOr(from.IPv6MAC, s.d.mac6)
 	}
 }
 
-// macOr returns m where a device can have it, and a random MAC otherwise.
-func macOr(m ether.MAC) ether.MAC {
-	if m.IsZero() || m.IsMulticast() {
-		return ether.RandomMAC()
+// macOr returns the first of all that a device can have, and a random MAC if there
+// is none.
+func macOr(all ...ether.MAC) ether.MAC {
+	for _, m := range all {
+		if !m.IsZero() && !m.IsMulticast() {
+			return m
+		}
 	}
-	return m
+	return ether.RandomMAC()
 }
 
 // openAdmin comes after the TAP: only one process can have the device, so only
@@ -286,6 +290,7 @@ func (s *side) plan(log *slog.Logger) host.Plan {
 	subnet := s.subnet()
 	return host.Plan{
 		Device:    s.device,
+		Index:     s.index,
 		MAC:       s.mac,
 		MTU:       int(s.mtu.Load()),
 		Addr:      netip.PrefixFrom(subnet.Addr(), subnet.Addr().BitLen()),

@@ -309,6 +309,9 @@ func etcdLine(e EtcdStatus, now time.Time) string {
 	if e.LastContact == nil {
 		return state + ", never answered"
 	}
+	if e.Connected && e.NoSpace != "" {
+		state += ", reads work, writes are refused for want of space"
+	}
 	ago := now.Sub(*e.LastContact)
 	state += ", last answer " + duration(ago) + " ago"
 	if e.Connected && ago >= time.Minute {

@@ -34,15 +34,17 @@ type side struct {
 
 	underlay *underlay.Conn
 	tap      *tap.Device
+	index    int            // of the TAP's interface, which somebody may rename; 0: not known
 	whole    *uplink.Device // nil: super-frames are cut here, and noUplink says why
 	noUplink string
 	sw       *tunnel.Switch
 	takeover
 
-	waiters  []tunnel.Waiter // of the lanes
-	hostNews chan struct{}   // tells watchHost to look at the host
-	tooSmall int             // the MTU that was refused last
-	previous netip.Prefix    // the network that rules may be left of
+	waiters  []tunnel.Waiter        // of the lanes
+	hostNews chan struct{}          // tells watchHost to look at the host
+	unmended atomic.Pointer[string] // what watchHost cannot set up again; nil: nothing
+	tooSmall int                    // the MTU that was refused last
+	previous netip.Prefix           // the network that rules may be left of
 	dropping atomic.Pointer[[]string]
 	routes   routesState
 

@@ -119,3 +119,39 @@ func stopLane(t *testing.T, h *testHost, pid int) (resume func()) {
 		runtime.UnlockOSThread()
 	}
 }
+
+// listenSystemd is the other end of sd_notify(3).
+func listenSystemd(t *testing.T) (*net.UnixConn, string) {
+	t.Helper()
+	path := filepath.Join(runDir(t), "notify")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c, path
+}
+
+// hear returns the next message that begins with a line.
+func hear(t *testing.T, c *net.UnixConn, line string) string {
+	t.Helper()
+	for {
+		got := receive(t, c)
+		if first, _, _ := strings.Cut(got, "\n"); first == line {
+			return got
+		}
+	}
+}
+
+func receive(t *testing.T, c *net.UnixConn) string {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 256)
+	n, err := c.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b[:n])
+}

@@ -54,7 +54,9 @@ func (s *side) watchHost(ctx context.Context) {
 			case <-s.hostNews:
 			case <-tick.C:
 			}
-			m.look()
+			if m.look() {
+				poke(s.hostNews)
+			}
 			if pause(ctx, lookAtMost) != nil {
 				return nil
 			}
@@ -72,8 +74,9 @@ type mender struct {
 }
 
 // look says what it has mended, and once what it has failed to mend two times: a
-// device that is being deleted fails it once.
-func (m *mender) look() {
+// device that is being deleted fails it once. It reports whether that failed by
+// something else than the last time, and is to be tried again soon.
+func (m *mender) look() (again bool) {
 	m.setting.Lock()
 	changed, err := host.Apply(m.plan(slog.New(slog.DiscardHandler)))
 	m.setting.Unlock()
@@ -88,5 +91,14 @@ func (m *mender) look() {
 		m.log.Error("what the overlay needs of the host is not there, trying on", "error", err)
 		m.said = failed
 	}
+	switch {
+	case failed == "":
+		m.unmended.Store(nil)
+	case failed == m.failed:
+		why := "what the overlay needs of the host is not there: " + failed
+		m.unmended.Store(&why)
+	}
+	again = failed != "" && failed != m.failed
 	m.failed = failed
+	return again
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"vxtap/encap/ether"
 	"vxtap/lease"
 	"vxtap/tunnel/host"
 )
@@ -115,7 +116,7 @@ func (d *daemon) whereNow() (at, now home, err error) {
 // daemon had is.
 func (d *daemon) goTo(at, now home) {
 	if !d.lived {
-		d.before, d.formerPath = lease.Lease{}, ""
+		d.before, d.mac6, d.formerPath = lease.Lease{}, ether.MAC{}, ""
 	} else if d.formerPath == "" {
 		d.formerPath = d.memoryPathOf(at.vtep)
 	}

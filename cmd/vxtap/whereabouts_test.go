@@ -27,6 +27,8 @@ func waiting(t *testing.T, s *segment, publicIP string) (*daemon, *fakeHome) {
 	}
 	d.home.Store(d.homeAt(eth0))
 	d.find = func(c host.Choice) (host.Uplink, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		up := f.now
 		if len(c.Names) > 0 {
 			up = f.mine
@@ -36,9 +38,20 @@ func waiting(t *testing.T, s *segment, publicIP string) (*daemon, *fakeHome) {
 		}
 		return up, nil
 	}
-	d.isUp = func(string) bool { return f.mineUp }
+	d.isUp = func(string) bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.mineUp
+	}
 	d.redial = func() { f.went = append(f.went, d.at().uplink.Addr) }
 	return d, f
+}
+
+// change changes the host under a daemon that looks at it.
+func (f *fakeHome) change(how func(*fakeHome)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	how(f)
 }
 
 // A host that boots gets its address when its network has come up, which may be
@@ -91,7 +104,7 @@ func TestHostIsFollowedBeforeItsFirstSegment(t *testing.T) {
 				}{{nil, time.Minute}, {tt.happens, time.Hour}, {tt.then, 0}} {
 					if step.f != nil {
 						synctest.Wait()
-						step.f(f)
+						f.change(step.f)
 					}
 					time.Sleep(step.after)
 				}
@@ -102,7 +115,7 @@ func TestHostIsFollowedBeforeItsFirstSegment(t *testing.T) {
 					if len(done) > 0 {
 						t.Error("it does not wait for an address")
 					}
-					tt.later(f)
+					f.change(tt.later)
 				}
 				time.Sleep(time.Minute)
 				synctest.Wait()
@@ -155,7 +168,7 @@ func TestWhatIsKnownWhereTheHostIsFollowedTo(t *testing.T) {
 			if len(done) > 0 || (d.before.Key == "") != known {
 				t.Fatalf("it does not wait at %v, with %+v", d.at(), d.before)
 			}
-			f.now, f.mine = eth1, host.Uplink{}
+			f.change(func(f *fakeHome) { f.now, f.mine = eth1, host.Uplink{} })
 			time.Sleep(time.Minute)
 			synctest.Wait()
 			if !known {

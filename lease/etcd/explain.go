@@ -32,6 +32,11 @@ type fault struct {
 func (f fault) Error() string { return f.words }
 func (f fault) Unwrap() error { return f.kind }
 
+// noSpace is in the order in which it has to be done (etcd's "Maintenance", space
+// quota).
+const noSpace = "etcd's database is full, so that it takes no writes; reads and renewals go on: " +
+	"compact it (etcdctl compact REVISION), defragment every member (etcdctl defrag --cluster), then disarm the alarm (etcdctl alarm disarm)"
+
 // explain puts an error of the client into words. ctx is the caller's own: when
 // it has ended, nothing is etcd's fault.
 func (s *Store) explain(ctx context.Context, err error) error {
@@ -51,7 +56,7 @@ func (s *Store) explain(ctx context.Context, err error) error {
 	case errors.Is(known, rpctypes.ErrPermissionDenied):
 		return fault{s.forbidden(), lease.ErrRefused}
 	case errors.Is(known, rpctypes.ErrNoSpace):
-		return fault{"etcd's database is full: compact and defragment it, then disarm its alarm", known}
+		return fault{noSpace, lease.ErrNoSpace}
 	case errors.Is(known, rpctypes.ErrNoLeader), errors.Is(known, rpctypes.ErrTimeoutDueToLeaderFail), errors.Is(known, rpctypes.ErrTimeout):
 		return fault{"etcd has no leader: more than half of its members must be up and reach each other", known}
 	}

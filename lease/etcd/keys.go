@@ -34,11 +34,15 @@ func (s *Store) Delete(ctx context.Context, key string, ifRevision int64) error 
 }
 
 // Move implements lease.Keys.
-func (s *Store) Move(ctx context.Context, from string, ifRevision int64, to string, value []byte, grant lease.GrantID) (int64, error) {
-	put := clientv3.OpPut(s.base+to, string(value), clientv3.WithLease(clientv3.LeaseID(grant)))
-	rev, err := s.txn(ctx, []clientv3.Cmp{s.at(from, ifRevision), s.at(to, 0)}, clientv3.OpDelete(s.base+from), put)
+func (s *Store) Move(ctx context.Context, x lease.Exchange) (int64, error) {
+	put := clientv3.OpPut(s.base+x.To, string(x.Value), clientv3.WithLease(clientv3.LeaseID(x.Grant)))
+	what := []clientv3.Cmp{s.at(x.From, x.Revision), s.at(x.To, 0)}
+	if x.Beside != "" {
+		what = append(what, clientv3.Compare(clientv3.CreateRevision(s.base+x.Beside), "<", x.Since+1).WithPrefix())
+	}
+	rev, err := s.txn(ctx, what, clientv3.OpDelete(s.base+x.From), put)
 	if err != nil {
-		return 0, fmt.Errorf("write %s in place of %s: %w", s.Path(to), s.Path(from), err)
+		return 0, fmt.Errorf("write %s in place of %s: %w", s.Path(x.To), s.Path(x.From), err)
 	}
 	return rev, nil
 }

@@ -5,24 +5,25 @@ package leasetest
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"vxtap/lease"
 )
 
 // Move implements lease.Keys. A hook sees the key that is written.
-func (s *Store) Move(ctx context.Context, from string, ifRevision int64, to string, value []byte, id lease.GrantID) (int64, error) {
+func (s *Store) Move(ctx context.Context, x lease.Exchange) (int64, error) {
 	var rev int64
-	err := s.call(ctx, "Move", to, func() error {
-		_, there := s.pairs[to]
-		if p, ok := s.pairs[from]; !ok || p.Revision != ifRevision || there {
-			return fmt.Errorf("put %s in place of %s: %w", to, from, lease.ErrConflict)
+	err := s.call(ctx, "Move", x.To, func() error {
+		_, there := s.pairs[x.To]
+		if p, ok := s.pairs[x.From]; !ok || p.Revision != x.Revision || there || s.madeSinceLocked(x.Beside, x.Since) {
+			return fmt.Errorf("put %s in place of %s: %w", x.To, x.From, lease.ErrConflict)
 		}
-		if _, ok := s.grants[id]; id != 0 && !ok {
-			return fmt.Errorf("put %s: %w", to, lease.ErrNoGrant)
+		if _, ok := s.grants[x.Grant]; x.Grant != 0 && !ok {
+			return fmt.Errorf("put %s: %w", x.To, lease.ErrNoGrant)
 		}
-		s.deleteLocked(from)
+		s.deleteLocked(x.From)
 		s.revision-- // both are one change
-		s.putLocked(to, value, id)
+		s.putLocked(x.To, x.Value, x.Grant)
 		rev = s.revision
 		return nil
 	})
@@ -30,4 +31,15 @@ func (s *Store) Move(ctx context.Context, from string, ifRevision int64, to stri
 		return 0, err
 	}
 	return rev, nil
+}
+
+// madeSinceLocked reports whether a key that starts with prefix was created after a
+// revision; none was where prefix is "".
+func (s *Store) madeSinceLocked(prefix string, revision int64) bool {
+	for key, p := range s.pairs {
+		if prefix != "" && strings.HasPrefix(key, prefix) && p.Created > revision {
+			return true
+		}
+	}
+	return false
 }

@@ -80,19 +80,27 @@ func moved(t *testing.T, f Fixture) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	good := lease.Exchange{From: old.Key, Revision: old.Revision, To: "subnets/c", Value: []byte("3"), Grant: grant, Beside: "subnets", Since: other.Created}
 	for _, tt := range []struct {
 		name string
-		rev  int64
-		to   string
-	}{{"at a stale revision", old.Revision - 1, "subnets/c"}, {"on a key that is there", old.Revision, other.Key}, {"from a key that is not there", 0, "subnets/c"}} {
-		if _, err := f.Store.Move(t.Context(), old.Key, tt.rev, tt.to, []byte("3"), grant); !errors.Is(err, lease.ErrConflict) {
+		harm func(*lease.Exchange)
+	}{
+		{"at a stale revision", func(x *lease.Exchange) { x.Revision-- }},
+		{"on a key that is there", func(x *lease.Exchange) { x.To = other.Key }},
+		{"from a key that is not there", func(x *lease.Exchange) { x.Revision = 0 }},
+		{"beside a key that is younger", func(x *lease.Exchange) { x.Since = old.Created }},
+	} {
+		x := good
+		tt.harm(&x)
+		if _, err := f.Store.Move(t.Context(), x); !errors.Is(err, lease.ErrConflict) {
 			t.Errorf("%s: got %v, want ErrConflict", tt.name, err)
 		}
 	}
 	if p, _ := Get(t, f.Store, old.Key); p.Revision != old.Revision {
 		t.Errorf("got %+v, want nothing done to %+v", p, old)
 	}
-	rev, err := f.Store.Move(t.Context(), old.Key, old.Revision, "subnets/c", []byte("3"), grant)
+	Put(t, f.Store, other.Key, "4", 0) // is as old as it was
+	rev, err := f.Store.Move(t.Context(), good)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +108,7 @@ func moved(t *testing.T, f Fixture) {
 	if _, there := Get(t, f.Store, old.Key); there || string(p.Value) != "3" || p.Revision != rev || p.Created != rev || p.Grant != grant {
 		t.Errorf("got %+v, and the old key there: %v, want it moved at revision %d", p, there, rev)
 	}
-	got := collect(t, f.Store, old.Revision+1, 3)
+	got := collect(t, f.Store, other.Revision+1, 3)
 	if len(got) != 3 || !got[1].Deleted || got[1].Key != old.Key || got[2].Key != "subnets/c" || got[1].Revision != rev || got[2].Revision != rev {
 		t.Errorf("got %+v, want both changes at revision %d, the deletion first", got, rev)
 	}

@@ -43,7 +43,7 @@ func TestFirstIPv6AddressComesLate(t *testing.T) {
 
 			want := "starting afresh with both families"
 			if !tt.gains {
-				want = "the host's new IPv6 address cannot be used, going on with IPv4"
+				want = "the host's IPv6 address cannot be used, going on with IPv4"
 			}
 			bed.Eventually(t, 10*time.Second, func() error {
 				if log, err := os.ReadFile(was.Log); err != nil || !strings.Contains(string(log), want) {
@@ -65,7 +65,7 @@ func TestFirstIPv6AddressComesLate(t *testing.T) {
 			if log, err := os.ReadFile(was.Log); err != nil || strings.Count(string(log), `msg="vxtap starts"`) != 2 {
 				t.Errorf("the process is another one, %v", err)
 			}
-			if tt.gains && s.IPv6.Subnet != was.IPv6Subnet || !tt.gains && !strings.Contains(s.IPv6.Reason, was.IPv6VTEP.String()+" that the interface got cannot be used") {
+			if tt.gains && s.IPv6.Subnet != was.IPv6Subnet || !tt.gains && !strings.Contains(s.IPv6.Reason, was.IPv6VTEP.String()+" of the interface cannot be used") {
 				t.Errorf("got %+v, had %s", s.IPv6, was.IPv6Subnet)
 			}
 		})

@@ -25,6 +25,8 @@ func TestHostIsMended(t *testing.T) {
 		{"the TAP is taken down", "ip link set flannel.1 down", "the link state"},
 		{"the TAP has another MAC", "ip link set flannel.1 address 02:99:99:99:99:99", "the MAC"},
 		{"the TAP has another MTU", "ip link set flannel.1 mtu 1300", "the MTU"},
+		{"the TAP is renamed", "ip link set flannel.1 name was7", "the name"},
+		{"the TAP is taken down and renamed", "ip link set flannel.1 down && ip link set flannel.1 name was7", "the name"},
 		{"the TAP is flushed", "ip addr flush dev flannel.1; ip neigh flush all nud permanent dev flannel.1; ip route flush dev flannel.1", "the address"},
 		{"the TAP is deleted", "ip link del flannel.1", "starting afresh"},
 	}

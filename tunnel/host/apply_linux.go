@@ -47,9 +47,12 @@ func Apply(p Plan) (changed []string, err error) {
 			return nil, err
 		}
 	}
-	link, err := netlink.LinkByName(p.Device)
+	link, renamed, err := p.link()
 	if err != nil {
-		return nil, fmt.Errorf("look for device %s: %w", p.Device, err)
+		return nil, err
+	}
+	if renamed {
+		changed = append(changed, "the name")
 	}
 	for _, s := range steps(p, link) {
 		holds, err := s.holds()

@@ -95,6 +95,7 @@ const (
 // that of Network: a host with both has a device for each.
 type Plan struct {
 	Device    string
+	Index     int          // of the interface, which is given its name again if somebody renamed it; 0: whichever has the name
 	MAC       ether.MAC    // the VTEP MAC that the lease publishes
 	MTU       int          // bytes of an inner IP packet
 	Addr      netip.Prefix // <subnet>.0/32, or <subnet>::/128: the source of what the host itself sends into the overlay

@@ -132,13 +132,13 @@ func (r rule) iptables(c chain) string {
 	return b.String()
 }
 
-// concernsIPTables reports whether the rule names one of our networks, or our
-// uplink.
+// concernsIPTables reports whether the rule names one of our networks, our
+// uplink, or one that is gone.
 func (p Plan) concernsIPTables(line string) bool {
 	if p.Uplink != "" && strings.Contains(line, " -i "+p.Uplink+" ") {
 		return true
 	}
-	return slices.ContainsFunc(p.networks(), func(n netip.Prefix) bool {
+	return p.leftIPTables(line) || slices.ContainsFunc(p.networks(), func(n netip.Prefix) bool {
 		return strings.Contains(line, fmt.Sprintf(" -s %s ", n)) || strings.Contains(line, fmt.Sprintf(" -d %s ", n))
 	})
 }

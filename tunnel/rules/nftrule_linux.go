@@ -49,8 +49,8 @@ func nftText(exprs []expr.Any) string {
 	return b.String()
 }
 
-// concernsNFT reports whether the rule names one of our networks, or our uplink,
-// or is the one with which flanneld leaves marked packets to kube-proxy.
+// concernsNFT reports whether the rule names one of our networks, our uplink
+// or one that is gone, or is the one with which flanneld leaves marked packets to kube-proxy.
 func (p Plan) concernsNFT(text string) bool {
 	if text == nftText(flannelMark()) {
 		return true
@@ -58,7 +58,7 @@ func (p Plan) concernsNFT(text string) bool {
 	if p.Uplink != "" && strings.Contains(text, nftText(nftDevice(p.Uplink))) {
 		return true
 	}
-	return slices.ContainsFunc(p.networks(), func(n netip.Prefix) bool { return mentions(text, n) })
+	return p.leftNFT(text) || slices.ContainsFunc(p.networks(), func(n netip.Prefix) bool { return mentions(text, n) })
 }
 
 // mentions reports whether the rule compares an address with the network.

@@ -45,6 +45,7 @@ type Plan struct {
 	Exclude    []netip.Prefix // where containers' packets go unmasqueraded; those of the other family are left out
 	Forward    bool
 	Uplink     string // device whose rule is ours as well; "": none
+	Uplinks    string // what the names of all such devices begin with, before their VNI; the rule of one that is gone goes; "": none
 	Whole      bool   // forward what comes by Uplink; only where Forward is
 }
 

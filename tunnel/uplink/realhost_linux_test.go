@@ -17,7 +17,7 @@ import (
 func newHost(t *testing.T) (eth0 netlink.Link) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
+		if os.Getenv("CI") == "true" {
 			t.Fatal("network namespaces need root")
 		}
 		t.Skip("not run: network namespaces need root")
