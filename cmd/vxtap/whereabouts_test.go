@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,17 +17,30 @@ import (
 	"vxtap/tunnel/host"
 )
 
-// waiting returns a daemon that has not had a segment, on a host that the test moves
-// about.
-func waiting(t *testing.T, s *segment, publicIP string) (*daemon, *fakeHome) {
+// wanderer is a host that the test moves about while a daemon looks where it is.
+type wanderer struct {
+	mu sync.Mutex // guards the rest
+	fakeHome
+}
+
+func (w *wanderer) change(f func(*fakeHome)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f(&w.fakeHome)
+}
+
+// waiting returns a daemon that has not had a segment, on a host of its own.
+func waiting(t *testing.T, s *segment, publicIP string) (*daemon, *wanderer) {
 	t.Helper()
 	d := onDisk(t, s)
-	f := &fakeHome{now: eth0, mine: eth0, mineUp: true}
+	f := &wanderer{fakeHome: fakeHome{now: eth0, mine: eth0, mineUp: true}}
 	if publicIP != "" {
 		d.publicIP = netip.MustParseAddr(publicIP)
 	}
 	d.home.Store(d.homeAt(eth0))
 	d.find = func(c host.Choice) (host.Uplink, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		up := f.now
 		if len(c.Names) > 0 {
 			up = f.mine
@@ -36,8 +50,12 @@ func waiting(t *testing.T, s *segment, publicIP string) (*daemon, *fakeHome) {
 		}
 		return up, nil
 	}
-	d.isUp = func(string) bool { return f.mineUp }
-	d.redial = func() { f.went = append(f.went, d.at().uplink.Addr) }
+	d.isUp = func(string) bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.mineUp
+	}
+	d.redial = func() { f.change(func(h *fakeHome) { h.went = append(h.went, d.at().uplink.Addr) }) }
 	return d, f
 }
 
@@ -91,7 +109,7 @@ func TestHostIsFollowedBeforeItsFirstSegment(t *testing.T) {
 				}{{nil, time.Minute}, {tt.happens, time.Hour}, {tt.then, 0}} {
 					if step.f != nil {
 						synctest.Wait()
-						step.f(f)
+						f.change(step.f)
 					}
 					time.Sleep(step.after)
 				}
@@ -102,7 +120,7 @@ func TestHostIsFollowedBeforeItsFirstSegment(t *testing.T) {
 					if len(done) > 0 {
 						t.Error("it does not wait for an address")
 					}
-					tt.later(f)
+					f.change(tt.later)
 				}
 				time.Sleep(time.Minute)
 				synctest.Wait()
@@ -155,7 +173,7 @@ func TestWhatIsKnownWhereTheHostIsFollowedTo(t *testing.T) {
 			if len(done) > 0 || (d.before.Key == "") != known {
 				t.Fatalf("it does not wait at %v, with %+v", d.at(), d.before)
 			}
-			f.now, f.mine = eth1, host.Uplink{}
+			f.change(func(h *fakeHome) { h.now, h.mine = eth1, host.Uplink{} })
 			time.Sleep(time.Minute)
 			synctest.Wait()
 			if !known {
@@ -179,13 +197,13 @@ func TestSegmentThatCannotBeOpenedWhereTheHostWas(t *testing.T) {
 			d, f := waiting(t, knowing(t, store, log, leasetest.Config), "")
 			inside := host.Uplink{Name: "eth0", Index: 2, MTU: 1500, Addr: netip.MustParseAddr("10.5.7.1")} // which no segment is opened with
 			d.home.Store(d.homeAt(inside))
-			f.now, f.mine = inside, inside
+			f.change(func(h *fakeHome) { h.now, h.mine = inside, inside })
 			at, err := d.begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			if moved {
-				f.now, f.mine = eth1, host.Uplink{}
+				f.change(func(h *fakeHome) { h.now, h.mine = eth1, host.Uplink{} })
 			}
 			err = d.runSegment(t.Context(), at)
 			next, again := errors.AsType[*movedError](err)

@@ -46,8 +46,11 @@ func TestEtcdWithoutSpace(t *testing.T) {
 		t.Fatal("etcd does not get full")
 	}
 	for what, f := range map[string]func() error{
-		"a write":            func() error { _, err := s.Put(ctx, "subnets/new", []byte("{}"), 0, 0); return err },
-		"a move":             func() error { _, err := s.Move(ctx, lease.Exchange{From: "subnets/own", Revision: 1, To: "subnets/new"}); return err },
+		"a write": func() error { _, err := s.Put(ctx, "subnets/new", []byte("{}"), 0, 0); return err },
+		"a move": func() error {
+			_, err := s.Move(ctx, lease.Exchange{From: "subnets/own", Revision: 1, To: "subnets/new"})
+			return err
+		},
 		"a grant":            func() error { _, _, err := s.Grant(ctx, time.Minute); return err },
 		"what can never be ": impossible,
 	} {
