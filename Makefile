@@ -17,7 +17,7 @@ FUZZTIME ?= 10s
 RACE ?= -race
 # Flags of make bench, as in BENCH='-works tcp1 -rounds 3': docs/performance.md.
 BENCH ?=
-# Flags of make chaos and make scale, as in CHAOS='-seed 7 -time 30m':
+# Flags of make chaos and make scale, as in CHAOS='-dual -seed 7 -time 30m':
 # docs/reliability.md.
 CHAOS ?=
 SCALE ?=

@@ -120,9 +120,10 @@ type acquisition struct {
 	c Config
 	q Request
 	// Subnets to take if they are free, best first.
-	wishes, wishesIPv6 []netip.Prefix
-	asOf               int64  // the revision at which attempt has looked
-	contested          string // the key of ours whose IPv6 half somebody else had before us
+	wishes, wishesIPv6   []netip.Prefix
+	crowded, crowdedIPv6 crowd  // what keys hold that are too many to be known one by one
+	asOf                 int64  // the revision at which attempt has looked
+	contested            string // the key of ours whose IPv6 half somebody else had before us
 
 	// One grant serves all attempts; it is given back if no key got attached.
 	grant   GrantID
@@ -133,12 +134,13 @@ type acquisition struct {
 // attempt tries once. An error that matches ErrConflict or ErrNoGrant says that
 // the world has changed since it was read.
 func (a *acquisition) attempt(ctx context.Context) (Lease, error) {
-	l, err := a.r.list(ctx, subnetsList)
+	a.crowded, a.crowdedIPv6 = crowd{plan: a.c.ipv4()}, crowd{plan: a.c.ipv6()}
+	b, err := a.r.book(ctx, book{always: a.q.Before.Key, keep: a.ours, crowds: []*crowd{&a.crowded, &a.crowdedIPv6}})
 	if err != nil {
 		return Lease{}, err
 	}
-	entries := readEntries(l)
-	a.asOf = l.Revision
+	entries := b.entries
+	a.asOf = b.revision
 	if err := a.lost(entries); err != nil {
 		return Lease{}, err
 	}
@@ -228,15 +230,15 @@ func (a *acquisition) discard(ctx context.Context, e *entry) error {
 
 // choose returns what is to be leased, each half by itself.
 func (a *acquisition) choose(entries []*entry) (k SubnetKey, err error) {
-	k.IPv4, err = a.chooseIn(a.c.ipv4(), a.wishes, entries)
+	k.IPv4, err = a.chooseIn(&a.crowded, a.wishes, entries)
 	if err == nil && a.q.dual(a.c) {
-		k.IPv6, err = a.chooseIn(a.c.ipv6(), a.wishesIPv6, entries)
+		k.IPv6, err = a.chooseIn(&a.crowdedIPv6, a.wishesIPv6, entries)
 	}
 	return k, err
 }
 
-func (a *acquisition) chooseIn(n plan, wishes []netip.Prefix, entries []*entry) (netip.Prefix, error) {
-	taken := n.taken(entries)
+func (a *acquisition) chooseIn(n *crowd, wishes []netip.Prefix, entries []*entry) (netip.Prefix, error) {
+	taken := n.taken(entries, n.ranges)
 	for _, p := range wishes {
 		if n.fits(p) && !taken.overlap(p) {
 			return p, nil
@@ -244,7 +246,7 @@ func (a *acquisition) chooseIn(n plan, wishes []netip.Prefix, entries []*entry) 
 	}
 	free := n.free(taken, choices)
 	if len(free) == 0 {
-		return netip.Prefix{}, a.full(n, entries)
+		return netip.Prefix{}, a.full(n.plan, entries)
 	}
 	return free[a.r.o.Pick(len(free))], nil
 }

@@ -163,7 +163,7 @@ func TestAcquireAfterALostAnswer(t *testing.T) {
 			return nil
 		})
 		l := leasetest.Acquire(t, lease.New(s, lease.Options{}), 1)
-		all, err := s.List(t.Context(), "subnets")
+		all, err := leasetest.List(t.Context(), s, "subnets")
 		if err != nil || len(all.Pairs) != 1 || all.Pairs[0].Key != l.Key || all.Pairs[0].Grant != l.Grant || s.Grants() != 1 {
 			t.Errorf("got %+v and %d grants for %+v, %v", all.Pairs, s.Grants(), l, err)
 		}
@@ -197,7 +197,7 @@ func TestUnfitLeaseIsReplaced(t *testing.T) {
 		s.Force("subnets/10.5.9.0-25", leasetest.Value(t, 1), 0)
 		s.Force("subnets/10.6.9.0-24", leasetest.Value(t, 1), 0)
 		l := leasetest.Acquire(t, lease.New(s, lease.Options{}), 1)
-		all, err := s.List(t.Context(), "subnets")
+		all, err := leasetest.List(t.Context(), s, "subnets")
 		if err != nil || len(all.Pairs) != 1 || all.Pairs[0].Key != l.Key {
 			t.Errorf("got %+v, %v, want the new key alone", all.Pairs, err)
 		}

@@ -26,11 +26,11 @@ func stuck(ctx context.Context, b *atomic.Bool) error {
 	return ctx.Err()
 }
 
-func (s *stuckStore) List(ctx context.Context, prefix string) (lease.Listing, error) {
+func (s *stuckStore) List(ctx context.Context, prefix string, take func(lease.Pair)) (int64, error) {
 	if err := stuck(ctx, &s.list); err != nil {
-		return lease.Listing{}, err
+		return 0, err
 	}
-	return s.Store.List(ctx, prefix)
+	return s.Store.List(ctx, prefix, take)
 }
 
 func (s *stuckStore) KeepAlive(ctx context.Context, id lease.GrantID) (time.Duration, error) {

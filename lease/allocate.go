@@ -53,27 +53,37 @@ func (p plan) held(e *entry) netip.Prefix {
 	return e.held
 }
 
-// taken returns what the entries hold of the network, whatever their values
-// say: a key with a broken value is somebody's all the same.
-func (p plan) taken(entries []*entry) ranges {
-	all := make(ranges, 0, len(entries))
+// taken returns what the entries hold of the network, and others beside them,
+// whatever their values say: a key with a broken value is somebody's all the same.
+func (p plan) taken(entries []*entry, others ranges) ranges {
+	all := make(ranges, 0, len(entries)+len(others))
 	for _, e := range entries {
 		if subnet := p.held(e); p.blocks(subnet) {
 			all = append(all, stretchOf(subnet))
 		}
 	}
+	return joined(append(all, others...))
+}
+
+// joined puts all in order, and those that touch together. It uses the memory of all.
+func joined(all ranges) ranges {
 	slices.SortFunc(all, func(a, b stretch) int { return a.first.Compare(b.first) })
-	joined := all[:0]
+	out := all[:0]
 	for _, s := range all {
-		if n := len(joined); n > 0 && !joined[n-1].last.Less(s.first.Prev()) {
-			if joined[n-1].last.Less(s.last) {
-				joined[n-1].last = s.last
+		if n := len(out); n > 0 && !out[n-1].last.Less(s.first.Prev()) {
+			if out[n-1].last.Less(s.last) {
+				out[n-1].last = s.last
 			}
 			continue
 		}
-		joined = append(joined, s)
+		out = append(out, s)
 	}
-	return joined
+	return out
+}
+
+// wider returns the subnet of that length which p is in.
+func wider(p netip.Prefix, length int) netip.Prefix {
+	return netip.PrefixFrom(p.Addr(), length).Masked()
 }
 
 // widest returns the entry that blocks the most at once, nil if none blocks more

@@ -87,6 +87,9 @@ func ParseAttrs(b []byte) (Attrs, error) {
 // parseAttrs is ParseAttrs that also says why the IPv6 half was left out; nil if
 // it is good, or not there.
 func parseAttrs(b []byte) (a Attrs, ipv6, err error) {
+	if len(b) > MaxValue {
+		return Attrs{}, nil, fmt.Errorf("the value is longer than %d bytes, and no lease is", MaxValue)
+	}
 	var w wireAttrs
 	if err := json.Unmarshal(b, &w); err != nil {
 		return Attrs{}, nil, errors.New("the value is not the JSON of a lease")

@@ -83,6 +83,9 @@ func ParseConfig(b []byte) (Config, error) {
 // ReadConfig is ParseConfig for somebody who wants to know more than whether it
 // can be used.
 func ReadConfig(b []byte) Reading {
+	if len(b) > MaxValue {
+		return Reading{Faults: []error{fmt.Errorf("network config is longer than %d bytes: put one of less", MaxValue)}}
+	}
 	o, err := readObject("network config", b,
 		"EnableIPv4", "EnableIPv6", "EnableNFTables",
 		"Network", "SubnetLen", "SubnetMin", "SubnetMax",

@@ -61,10 +61,10 @@ func (c *contact) noteWrite(ctx context.Context, err error) {
 	c.last.NoSpace = ""
 }
 
-func (c *contact) List(ctx context.Context, prefix string) (Listing, error) {
-	l, err := c.Store.List(ctx, prefix)
+func (c *contact) List(ctx context.Context, prefix string, take func(Pair)) (int64, error) {
+	rev, err := c.Store.List(ctx, prefix, take)
 	c.note(ctx, err)
-	return l, err
+	return rev, err
 }
 
 func (c *contact) Put(ctx context.Context, key string, value []byte, ifRevision int64, grant GrantID) (int64, error) {

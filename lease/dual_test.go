@@ -241,7 +241,7 @@ func TestAcquireDualGivesWay(t *testing.T) {
 					if err != nil || l.Key != "subnets/"+tt.want {
 						t.Errorf("got %+v, %v, want %s", l, err, tt.want)
 					}
-					all, err := s.List(t.Context(), "subnets")
+					all, err := leasetest.List(t.Context(), s, "subnets")
 					if err != nil || len(all.Pairs) != 2 {
 						t.Errorf("got %+v, %v, want one key each", all.Pairs, err)
 					}

@@ -66,11 +66,11 @@ func (r *Registry) Former(ctx context.Context, before, own Lease, held bool) (Le
 	if held && own.Reserved() {
 		return own, held, nil
 	}
-	entries, err := r.entries(ctx)
+	b, err := r.book(ctx, book{keep: before.stands})
 	if err != nil {
 		return Lease{}, false, fmt.Errorf("look for the former lease: %w", err)
 	}
-	for _, e := range entries {
+	for _, e := range b.entries {
 		if before.stands(e) {
 			return e.Lease, true, nil
 		}
@@ -88,7 +88,7 @@ func (r *Registry) Former(ctx context.Context, before, own Lease, held bool) (Le
 func (a *acquisition) own(entries []*entry) (fit *entry, unfit []*entry) {
 	for _, e := range entries {
 		switch {
-		case !e.Subnet.IsValid() || e.Attrs.PublicIP != a.q.PublicIP && !a.q.Before.stands(e) && !a.q.holds(e):
+		case !a.ours(e):
 		case !a.c.fitsIPv4(e.Subnet):
 			unfit = append(unfit, e)
 		case fit == nil || a.better(e, fit):
@@ -99,6 +99,11 @@ func (a *acquisition) own(entries []*entry) (fit *entry, unfit []*entry) {
 		fit.Grant = a.q.Before.Grant // by the junk's nobody has reserved anything, nor ends it for us
 	}
 	return fit, unfit
+}
+
+// ours reports whether e is a lease of this host, whole or broken.
+func (a *acquisition) ours(e *entry) bool {
+	return e.Subnet.IsValid() && (e.Attrs.PublicIP == a.q.PublicIP || a.q.Before.stands(e) || a.q.holds(e))
 }
 
 func (a *acquisition) better(e, than *entry) bool {

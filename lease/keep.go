@@ -195,17 +195,15 @@ func (k *keeper) follow(ctx context.Context, b *backoff) error {
 
 // look reads our key and returns the revision at which it did.
 func (k *keeper) look(ctx context.Context) (int64, error) {
-	l, err := k.r.store.List(ctx, k.own.Key)
+	p, revision, err := readPair(ctx, k.r.store, k.own.Key)
 	if err != nil {
 		return 0, err
 	}
-	ev := Event{Pair: Pair{Key: k.own.Key, Revision: l.Revision}, Deleted: true}
-	for _, p := range l.Pairs {
-		if p.Key == k.own.Key {
-			ev = Event{Pair: p}
-		}
+	ev := Event{Pair: p}
+	if p.Revision == 0 {
+		ev = Event{Pair: Pair{Key: k.own.Key, Revision: revision}, Deleted: true}
 	}
-	return l.Revision, k.see(ev, l.Revision)
+	return revision, k.see(ev, revision)
 }
 
 // knows reports whether the state of our key at revision is no news: renew may

@@ -74,6 +74,7 @@ func printable(s string) string {
 type Snapshot struct {
 	Leases   []Lease
 	Rejected []Rejected
+	More     int // keys that were left out beside those that Rejected names
 	Revision int64
 }
 
@@ -84,6 +85,7 @@ type Selection struct {
 	// None where the network has no IPv6.
 	IPv6Peers []Lease
 	Rejected  []Rejected // what the snapshot left out, and what cannot be a peer of this host
+	More      int        // what was left out beside those that Rejected names
 	// OtherBackend counts leases of flannel's other backends. They are no
 	// fault: flanneld ignores them too.
 	OtherBackend int
@@ -127,10 +129,10 @@ func readEntry(p Pair) *entry {
 	return e
 }
 
-// readEntries makes entries of a listing, in key order.
-func readEntries(l Listing) []*entry {
-	entries := make([]*entry, len(l.Pairs))
-	for i, p := range l.Pairs {
+// readEntries makes entries of pairs, in key order.
+func readEntries(pairs []Pair) []*entry {
+	entries := make([]*entry, len(pairs))
+	for i, p := range pairs {
 		entries[i] = readEntry(p)
 	}
 	slices.SortFunc(entries, func(a, b *entry) int { return strings.Compare(a.Key, b.Key) })
@@ -147,6 +149,13 @@ func sameValue(a, b *entry) bool {
 // snapshot splits entries, which are in key order.
 func snapshot(entries []*entry, revision int64) Snapshot {
 	return snapshotIn(nil, entries, revision)
+}
+
+// snapshotIn is snapshot of a book.
+func (b *book) snapshotIn(spare []Lease, revision int64) Snapshot {
+	s := snapshotIn(spare, b.entries, revision)
+	s.More = b.more
+	return s
 }
 
 // snapshotIn is snapshot with the leases in the memory of spare, as far as that

@@ -23,6 +23,7 @@ type Memory struct {
 	Config      Config
 	ConfigValue []byte // JSON that Config was read from; belongs to the Memory
 	Own         Lease  // of this host; Expires as known at At, zero for a reservation
+	Uptime      Uptime // at At
 	// Host is what the writer calls the machine that it runs on, whatever its
 	// address; "": it cannot tell. FormerMemory compares it.
 	Host string
@@ -32,12 +33,33 @@ type Memory struct {
 	All     Snapshot // Rejected is empty when it was written, and not when the file was tampered with
 }
 
+// Uptime is how long a machine has run, time asleep included, and since which boot:
+// the clock on the wall may be set in between, and this one is not. The zero Uptime
+// is that of a machine that cannot tell.
+type Uptime struct {
+	Boot string // that names the boot, and whatever else the clock is counted in
+	For  time.Duration
+}
+
+// At returns what u, which is of now, was at t. Of what has passed since, as the
+// monotonic clock says, which stands still while the host sleeps, and as the wall
+// clock says, which is set, it takes the larger, so that what was true at t counts as
+// too old rather than too young.
+func (u Uptime) At(t time.Time) Uptime {
+	now := time.Now()
+	u.For -= max(0, now.Sub(t), now.Round(0).Sub(t.Round(0)))
+	if u.For < 0 {
+		return Uptime{}
+	}
+	return u
+}
+
 // ErrStale is matched by what Registry.CheckMemory returns for a Memory that is
 // this host's and too old to forward by.
 var ErrStale = errors.New("too old to go by")
 
 // clockSlack is how far a clock may have been set back since a Memory was
-// written. If it was more, nobody knows how old the Memory is.
+// written, in an earlier boot. If it was more, nobody knows how old the Memory is.
 const clockSlack = time.Minute
 
 // Memory returns what is known now, for somebody who holds own and was told all
@@ -58,23 +80,28 @@ func (r *Registry) Memory(own Lease, all Snapshot) Memory {
 	return Memory{Prefix: r.path(""), At: status.LastContact, Config: r.lastConfig, ConfigValue: r.lastConfigValue, Own: own, All: all}
 }
 
-// CheckMemory returns nil if this host, at publicIP, may forward by m now, and
-// else why not. Once its own lease has ended somebody else may have the subnet;
+// CheckMemory returns nil if this host, at publicIP, may forward by m now, when it
+// has run for as long as now says, and else why not. Within one boot it goes by that,
+// and after another by the clock on the wall. Once its own lease has ended somebody else may have the subnet;
 // and no lease of others that m knows lasts for longer than a time to live after
 // m was true, unless it was renewed.
-func (r *Registry) CheckMemory(m Memory, publicIP netip.Addr) error {
+func (r *Registry) CheckMemory(m Memory, publicIP netip.Addr, now Uptime) error {
 	if here := r.path(""); m.Prefix != here || m.Own.Attrs.PublicIP != publicIP {
 		return fmt.Errorf("it is about the host %v in the network %q, and this is %v in %q", m.Own.Attrs.PublicIP, clip(m.Prefix), publicIP, here)
 	}
-	end := m.At.Add(r.o.TTL)
-	if !m.Own.Expires.IsZero() && m.Own.Expires.Before(end) {
-		end = m.Own.Expires
+	lasts := r.o.TTL
+	if !m.Own.Expires.IsZero() {
+		lasts = min(lasts, m.Own.Expires.Sub(m.At))
 	}
-	switch now := time.Now(); {
-	case m.At.After(now.Add(clockSlack)):
+	age, slack := time.Since(m.At), clockSlack
+	if now.Boot != "" && now.Boot == m.Uptime.Boot {
+		age, slack = now.For-m.Uptime.For, 0
+	}
+	switch {
+	case age < -slack:
 		return fmt.Errorf("%w: it is from %s, which is yet to come: is the clock right?", ErrStale, m.At.Format(time.RFC3339))
-	case !now.Before(end):
-		return fmt.Errorf("%w: it was good until %s", ErrStale, end.Format(time.RFC3339))
+	case age >= lasts:
+		return fmt.Errorf("%w: it was good until %s", ErrStale, m.At.Add(lasts).Format(time.RFC3339))
 	}
 	return nil
 }
@@ -93,7 +120,9 @@ type (
 		Host     string          `json:"host,omitempty"`
 		IPv6MAC  string          `json:"ipv6_mac,omitempty"`
 		At       time.Time       `json:"at"`
-		Expires  *time.Time      `json:"expires"` // of own; null: never
+		Boot     string          `json:"boot,omitempty"`
+		Uptime   time.Duration   `json:"uptime,omitempty"` // nanoseconds, at At
+		Expires  *time.Time      `json:"expires"`          // of own; null: never
 		Config   json.RawMessage `json:"config"`
 		Own      wirePair        `json:"own"`
 		Revision int64           `json:"revision"`
@@ -110,12 +139,17 @@ type (
 
 // encode returns the contents of the file.
 func (m Memory) encode() ([]byte, error) {
-	w := wireMemory{Format: memoryFormat, Prefix: m.Prefix, Host: m.Host, At: m.At.UTC(), Config: m.ConfigValue, Revision: m.All.Revision}
+	w := wireMemory{
+		Format: memoryFormat, Prefix: m.Prefix, Host: m.Host, At: m.At.UTC(), Boot: m.Uptime.Boot, Uptime: m.Uptime.For,
+		Config: m.ConfigValue, Revision: m.All.Revision,
+	}
 	if !m.IPv6MAC.IsZero() {
 		w.IPv6MAC = m.IPv6MAC.String()
 	}
 	if !m.Own.Expires.IsZero() {
-		end := m.Own.Expires.UTC()
+		// Counted from At, as the monotonic clock has it: the one on the wall may
+		// have been set between the two.
+		end := m.At.UTC().Add(m.Own.Expires.Sub(m.At))
 		w.Expires = &end
 	}
 	var err error
@@ -165,7 +199,10 @@ func ParseMemory(b []byte) (Memory, error) {
 }
 
 func (w wireMemory) memory() (Memory, error) {
-	m := Memory{Prefix: w.Prefix, Host: w.Host, At: w.At, ConfigValue: w.Config}
+	m := Memory{Prefix: w.Prefix, Host: w.Host, At: w.At, Uptime: Uptime{w.Boot, w.Uptime}, ConfigValue: w.Config}
+	if w.Uptime < 0 || w.Boot == "" {
+		m.Uptime = Uptime{}
+	}
 	if w.At.IsZero() || w.At.Year() > 9000 {
 		return Memory{}, errors.New("it does not say when it was true")
 	}
@@ -197,7 +234,7 @@ func (w wireMemory) memory() (Memory, error) {
 	for i, p := range w.Leases {
 		pairs[i] = p.pair()
 	}
-	entries := readEntries(Listing{Pairs: pairs})
+	entries := readEntries(pairs)
 	for i, e := range entries[min(1, len(entries)):] {
 		if e.Key == entries[i].Key {
 			return Memory{}, fmt.Errorf("the key %q is there twice", clip(e.Key))

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"vxtap/lease"
@@ -63,7 +64,7 @@ func TestCheckMemory(t *testing.T) {
 				m := remembered(t, s, r)
 				pass(tt.after)
 				tt.change(&m)
-				err := r.CheckMemory(m, leasetest.Host(tt.host).PublicIP)
+				err := r.CheckMemory(m, leasetest.Host(tt.host).PublicIP, lease.Uptime{})
 				switch {
 				case tt.want == "" && err != nil:
 					t.Errorf("got %v, want none", err)
@@ -75,6 +76,74 @@ func TestCheckMemory(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The wall clock is set while the machine runs: it goes by the clock of the boot.
+func TestCheckMemoryWhenTheClockWasSet(t *testing.T) {
+	const hour = time.Hour
+	for _, tt := range []struct {
+		name    string
+		written lease.Uptime
+		now     lease.Uptime
+		wall    time.Duration // that passed by the clock on the wall since
+		want    string
+	}{
+		{"set back a day, an hour later", lease.Uptime{Boot: "a", For: hour}, lease.Uptime{Boot: "a", For: 2 * hour}, -23 * hour, ""},
+		{"set forward a day, an hour later", lease.Uptime{Boot: "a", For: hour}, lease.Uptime{Boot: "a", For: 2 * hour}, 25 * hour, ""},
+		{"set back a day, a day later", lease.Uptime{Boot: "a", For: hour}, lease.Uptime{Boot: "a", For: 25 * hour}, 0, "good until"},
+		{"set back half a minute, a moment too late", lease.Uptime{Boot: "a", For: hour}, lease.Uptime{Boot: "a", For: 25*hour + 20*time.Second}, -10 * time.Second, "good until"},
+		{"another boot: the wall alone", lease.Uptime{Boot: "a", For: hour}, lease.Uptime{Boot: "b", For: 100 * hour}, hour, ""},
+		{"another boot, and too late", lease.Uptime{Boot: "a", For: hour}, lease.Uptime{Boot: "b", For: 2 * hour}, 24 * hour, "good until"},
+		{"another boot, and set back", lease.Uptime{Boot: "a", For: hour}, lease.Uptime{Boot: "b", For: 2 * hour}, -hour, "is the clock right"},
+		{"no boot is known now", lease.Uptime{Boot: "a", For: hour}, lease.Uptime{}, 25 * hour, "good until"},
+		{"none was known", lease.Uptime{}, lease.Uptime{For: hour}, 25 * hour, "good until"},
+		{"from later in this boot", lease.Uptime{Boot: "a", For: 2 * hour}, lease.Uptime{Boot: "a", For: hour}, hour, "is the clock right"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *leasetest.Store) {
+				r := lease.New(s, lease.Options{})
+				m := remembered(t, s, r)
+				m.At, m.Own.Expires = m.At.Add(-tt.wall), m.Own.Expires.Add(-tt.wall)
+				m.Uptime = tt.written
+				path := filepath.Join(t.TempDir(), "m.json")
+				if err := m.WriteFile(path); err != nil {
+					t.Fatal(err)
+				}
+				m, err := lease.ReadMemory(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = r.CheckMemory(m, leasetest.Host(1).PublicIP, tt.now)
+				if (err == nil) != (tt.want == "") || err != nil && (!strings.Contains(err.Error(), tt.want) || !errors.Is(err, lease.ErrStale)) {
+					t.Errorf("got %v, want %q", err, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// Between the last word of the store and the writing of the file the wall clock may
+// be set, and the host may sleep.
+func TestUptimeAtAnEarlierMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		then := time.Now()
+		time.Sleep(time.Hour)
+		now := lease.Uptime{Boot: "a", For: 3 * time.Hour}
+		for _, tt := range []struct {
+			name string
+			at   time.Time
+			want lease.Uptime
+		}{
+			{"as both clocks say", then, lease.Uptime{Boot: "a", For: 2 * time.Hour}},
+			{"by the wall it was longer ago", then.Round(0).Add(-time.Hour), lease.Uptime{Boot: "a", For: time.Hour}},
+			{"before the boot: nobody knows", then.Add(-3 * time.Hour), lease.Uptime{}},
+			{"in the future: now", then.Add(2 * time.Hour), now},
+		} {
+			if got := now.At(tt.at); got != tt.want {
+				t.Errorf("%s: got %+v, want %+v", tt.name, got, tt.want)
+			}
+		}
+	})
 }
 
 // A renewal is good news too: the file must not say that the lease ends.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Leases of two halves. Their key is no lock on either half: two keys may name
@@ -46,7 +47,7 @@ func (a *acquisition) move(ctx context.Context, e *entry, entries []*entry) (Lea
 	k := SubnetKey{IPv4: e.Subnet}
 	if a.q.dual(a.c) {
 		var err error
-		if k.IPv6, err = a.chooseIn(a.c.ipv6(), a.wishesIPv6, without(entries, e)); err != nil {
+		if k.IPv6, err = a.chooseIn(&a.crowdedIPv6, a.wishesIPv6, without(entries, e)); err != nil {
 			return Lease{}, err
 		}
 	}
@@ -100,11 +101,38 @@ func without(entries []*entry, e *entry) []*entry {
 // confirm looks whether somebody had a half of l, which has just been created,
 // before us. An error that matches ErrConflict says so.
 func (a *acquisition) confirm(ctx context.Context, l Lease) error {
-	entries, err := a.r.entries(ctx)
+	before, err := a.before(ctx, l)
 	if err != nil {
 		return err
 	}
-	return a.settle(ctx, l, entries)
+	return a.settle(ctx, l, before)
+}
+
+// before returns a key that was created before l and has some of its IPv4 half, and
+// one that has some of its IPv6 half, as far as there are any.
+func (a *acquisition) before(ctx context.Context, l Lease) (found []*entry, err error) {
+	v4, v6 := a.c.ipv4(), a.c.ipv6()
+	err = a.r.patient(ctx, func() error {
+		var ipv4, ipv6 *entry
+		_, err := listWhole(func() (int64, error) {
+			ipv4, ipv6 = nil, nil
+			return a.r.store.List(ctx, subnetsList, func(p Pair) {
+				e := readEntry(p)
+				if e.Created >= l.Created || e.Key == l.Key {
+					return
+				}
+				if v4.blocks(e.held) && e.held.Overlaps(l.Subnet) {
+					ipv4 = e
+				}
+				if v6.blocks(e.heldIPv6) && e.heldIPv6.Overlaps(l.IPv6Subnet) {
+					ipv6 = e
+				}
+			})
+		})
+		found = slices.DeleteFunc([]*entry{ipv4, ipv6}, func(e *entry) bool { return e == nil })
+		return err
+	})
+	return found, err
 }
 
 // settleAgain is confirm for a key that is ours already: one that this Acquire has
@@ -117,7 +145,7 @@ func (a *acquisition) settleAgain(ctx context.Context, e *entry, entries []*entr
 	case e.Reserved():
 		return nil
 	case e.Grant == a.grant:
-		return a.settle(ctx, e.Lease, entries)
+		return a.confirm(ctx, e.Lease)
 	}
 	var leases []*entry
 	for _, x := range entries {
@@ -138,10 +166,10 @@ func (a *acquisition) settle(ctx context.Context, l Lease, entries []*entry) err
 			before = append(before, e)
 		}
 	}
-	if l.IPv6Subnet.IsValid() && a.c.ipv6().taken(before).overlap(l.IPv6Subnet) {
+	if l.IPv6Subnet.IsValid() && a.c.ipv6().taken(before, nil).overlap(l.IPv6Subnet) {
 		a.contested = l.Key
 	}
-	if a.c.ipv4().taken(before).overlap(l.Subnet) {
+	if a.c.ipv4().taken(before, nil).overlap(l.Subnet) {
 		err := a.r.patient(ctx, func() error { return a.r.store.Delete(ctx, l.Key, l.Revision) })
 		if err == nil {
 			a.used = false

@@ -33,16 +33,11 @@ type StoredConfig struct {
 
 // Config reads the network config as it is.
 func (o *Operator) Config(ctx context.Context) (StoredConfig, error) {
-	l, err := o.store.List(ctx, configKey)
+	p, _, err := readPair(ctx, o.store, configKey)
 	if err != nil {
 		return StoredConfig{}, err
 	}
-	for _, p := range l.Pairs {
-		if p.Key == configKey {
-			return StoredConfig{p.Value, p.Revision}, nil
-		}
-	}
-	return StoredConfig{}, nil
+	return StoredConfig{p.Value, p.Revision}, nil
 }
 
 // PutConfig writes the network config as it is given, if no host would refuse
@@ -60,11 +55,11 @@ func (o *Operator) PutConfig(ctx context.Context, value []byte, before StoredCon
 
 // Leases reads everything under subnets.
 func (o *Operator) Leases(ctx context.Context) (Snapshot, error) {
-	l, err := o.store.List(ctx, subnetsList)
+	b, err := book{}.read(ctx, o.store)
 	if err != nil {
 		return Snapshot{}, err
 	}
-	return snapshot(readEntries(l), l.Revision), nil
+	return b.snapshotIn(nil, b.revision), nil
 }
 
 // asksAtOnce bounds how many grants FillExpires asks for at a time: ten thousand
@@ -110,15 +105,18 @@ type Held struct {
 // Find returns the keys under subnets for which match returns true, with the end
 // of each.
 func (o *Operator) Find(ctx context.Context, match func(Held) bool) ([]Held, error) {
-	l, err := o.store.List(ctx, subnetsList)
+	var all []Held
+	_, err := listWhole(func() (int64, error) {
+		all = nil
+		return o.store.List(ctx, subnetsList, func(p Pair) {
+			e := readEntry(p)
+			if h := (Held{e.Lease, printable(e.fault)}); match(h) {
+				all = append(all, h)
+			}
+		})
+	})
 	if err != nil {
 		return nil, err
-	}
-	var all []Held
-	for _, e := range readEntries(l) {
-		if h := (Held{e.Lease, printable(e.fault)}); match(h) {
-			all = append(all, h)
-		}
 	}
 	leases := make([]Lease, len(all))
 	for i, h := range all {
@@ -173,11 +171,11 @@ func (o *Operator) Reserve(ctx context.Context, c Config, subnets SubnetKey, pub
 	if why := c.misfit(want); why != "" {
 		return Reservation{}, fmt.Errorf("%v cannot be reserved: %s", subnets.IPv4, why)
 	}
-	l, err := o.store.List(ctx, subnetsList)
+	pairs, err := o.concerned(ctx, want)
 	if err != nil {
 		return Reservation{}, err
 	}
-	r, mine, err := c.reservable(readEntries(l), want)
+	r, mine, err := c.reservable(readEntries(pairs), want)
 	if err != nil || r.Already {
 		return r, err
 	}
@@ -186,8 +184,8 @@ func (o *Operator) Reserve(ctx context.Context, c Config, subnets SubnetKey, pub
 		return Reservation{}, err
 	}
 	if mine != nil { // what its host has published stays to the byte
-		i := slices.IndexFunc(l.Pairs, func(p Pair) bool { return p.Key == mine.Key })
-		value = l.Pairs[i].Value
+		i := slices.IndexFunc(pairs, func(p Pair) bool { return p.Key == mine.Key })
+		value = pairs[i].Value
 	} else if c.EnableIPv6 && !subnets.IPv6.IsValid() {
 		return Reservation{}, fmt.Errorf("the network has IPv6, and flanneld deletes a lease without an IPv6 half: reserve both, as %v,%v",
 			subnets.IPv4, netip.PrefixFrom(c.IPv6SubnetMin, c.IPv6SubnetLen))
@@ -197,6 +195,20 @@ func (o *Operator) Reserve(ctx context.Context, c Config, subnets SubnetKey, pub
 	}
 	r.Grant, r.Expires = 0, time.Time{}
 	return r, nil
+}
+
+// concerned returns the keys that are of the host of want, or hold some of it.
+func (o *Operator) concerned(ctx context.Context, want Lease) (pairs []Pair, err error) {
+	_, err = listWhole(func() (int64, error) {
+		pairs = nil
+		return o.store.List(ctx, subnetsList, func(p Pair) {
+			e := readEntry(p)
+			if e.Attrs.PublicIP == want.Attrs.PublicIP || e.held.Overlaps(want.Subnet) || e.heldIPv6.Overlaps(want.IPv6Subnet) {
+				pairs = append(pairs, p)
+			}
+		})
+	})
+	return pairs, err
 }
 
 // reservable says whether want can be reserved beside entries. mine is the key

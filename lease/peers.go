@@ -50,7 +50,7 @@ type Selector struct {
 // Select is Snapshot.Select. The peers of what it returned before, all but their
 // number, are no longer good.
 func (x *Selector) Select(s Snapshot, c Config, own Lease) Selection {
-	sel := Selection{Peers: slices.Grow(x.peers[:0], len(s.Leases)), IPv6Peers: x.ipv6Peers[:0], Rejected: slices.Clone(s.Rejected)}
+	sel := Selection{Peers: slices.Grow(x.peers[:0], len(s.Leases)), IPv6Peers: x.ipv6Peers[:0], Rejected: slices.Clone(s.Rejected), More: s.More}
 	own4, own6 := ipv4Half(&own), ipv6Half(&own)
 	for i := range s.Leases {
 		l := &s.Leases[i]
@@ -91,7 +91,15 @@ func (x *Selector) Select(s Snapshot, c Config, own Lease) Selection {
 // ipv6Only begins the reason of a lease that was left out for IPv6.
 const ipv6Only = "for IPv6: "
 
+// maxRejected is how many keys a Selection names: those that are no lease, and as
+// many that are one.
+const maxRejected = 2 * maxRefused
+
 func (s *Selection) reject(l *Lease, why string) {
+	if len(s.Rejected) >= maxRejected {
+		s.More++
+		return
+	}
 	s.Rejected = append(s.Rejected, rejected(l.Key, why))
 }
 

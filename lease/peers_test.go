@@ -104,10 +104,10 @@ func TestSelect(t *testing.T) {
 // F8: a host that has IPv4 only takes the IPv4 half of a dual-stack lease, which
 // makes flanneld panic.
 func TestF8DualStackPeer(t *testing.T) {
-	l := Listing{Revision: 7, Pairs: []Pair{{Key: "subnets/10.5.9.0-24&fd00:12:13::-64", Value: []byte(goldenDual), Created: 3, Revision: 5, Grant: 9}}}
-	got := snapshot(readEntries(l), l.Revision).Select(mustConfig(t, usual), host(1, 1))
+	pairs := []Pair{{Key: "subnets/10.5.9.0-24&fd00:12:13::-64", Value: []byte(goldenDual), Created: 3, Revision: 5, Grant: 9}}
+	got := snapshot(readEntries(pairs), 7).Select(mustConfig(t, usual), host(1, 1))
 	want := Lease{
-		Key: l.Pairs[0].Key, Subnet: pfx("10.5.9.0/24"), IPv6Subnet: pfx("fd00:12:13::/64"), Created: 3, Revision: 5, Grant: 9,
+		Key: pairs[0].Key, Subnet: pfx("10.5.9.0/24"), IPv6Subnet: pfx("fd00:12:13::/64"), Created: 3, Revision: 5, Grant: 9,
 		Attrs: Attrs{PublicIP: ip("192.168.64.3"), PublicIPv6: ip("fd00::1"), BackendType: "vxlan", VNI: 1, MAC: mac(t, "c6:d2:32:6f:8f:44"), IPv6VNI: 1, IPv6MAC: mac(t, "c6:d2:32:6f:8f:45")},
 	}
 	if len(got.Peers) != 1 || len(got.Rejected) != 0 {

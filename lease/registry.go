@@ -125,14 +125,12 @@ func (r *Registry) Config(ctx context.Context) (Config, error) {
 func (r *Registry) config(ctx context.Context) (Config, error) {
 	var said pace
 	for {
-		l, err := r.list(ctx, configKey)
+		p, err := r.pair(ctx, configKey)
 		if err != nil {
 			return Config{}, err
 		}
-		for _, p := range l.Pairs {
-			if p.Key == configKey {
-				return r.readConfig(p.Value)
-			}
+		if p.Revision != 0 {
+			return r.readConfig(p.Value)
 		}
 		if said.due("") {
 			r.log.Warn("waiting for the network config", "key", r.path(configKey), "reason", "the key does not exist: put the network config there")
@@ -158,11 +156,11 @@ func (r *Registry) readConfig(value []byte) (Config, error) {
 // with its public IP whose value is whole, to take the MAC address from. It
 // waits for the store as Config does.
 func (r *Registry) Own(ctx context.Context, publicIP netip.Addr) (Lease, bool, error) {
-	entries, err := r.entries(ctx)
+	b, err := r.book(ctx, book{keep: func(e *entry) bool { return e.Attrs.PublicIP == publicIP }})
 	if err != nil {
 		return Lease{}, false, fmt.Errorf("look for own lease: %w", err)
 	}
-	for _, e := range entries {
+	for _, e := range b.entries {
 		if e.fault == "" && e.Attrs.BackendType == backendVXLAN && e.Attrs.PublicIP == publicIP {
 			return e.Lease, true, nil
 		}
@@ -170,22 +168,52 @@ func (r *Registry) Own(ctx context.Context, publicIP netip.Addr) (Lease, bool, e
 	return Lease{}, false, nil
 }
 
-// entries reads everything under subnets.
-func (r *Registry) entries(ctx context.Context) ([]*entry, error) {
-	l, err := r.list(ctx, subnetsList)
-	if err != nil {
-		return nil, err
-	}
-	return readEntries(l), nil
-}
-
-// list is store.List with patience.
-func (r *Registry) list(ctx context.Context, prefix string) (l Listing, err error) {
-	err = r.patient(ctx, func() error {
-		l, err = r.store.List(ctx, prefix)
+// book reads everything under subnets into b, with patience.
+func (r *Registry) book(ctx context.Context, b book) (*book, error) {
+	var read *book
+	err := r.patient(ctx, func() (err error) {
+		read, err = b.read(ctx, r.store)
 		return err
 	})
-	return l, err
+	return read, err
+}
+
+// pair reads one key, with patience; its Revision is 0 if there is none.
+func (r *Registry) pair(ctx context.Context, key string) (p Pair, err error) {
+	err = r.patient(ctx, func() error {
+		p, _, err = readPair(ctx, r.store, key)
+		return err
+	})
+	return p, err
+}
+
+// readPair reads one key, and returns the revision at which it did, too. The
+// key's own Revision is 0 if there is none.
+func readPair(ctx context.Context, from Keys, key string) (p Pair, revision int64, err error) {
+	revision, err = listWhole(func() (int64, error) {
+		p = Pair{}
+		return from.List(ctx, key, func(x Pair) {
+			if x.Key == key {
+				p = x
+			}
+		})
+	})
+	return p, revision, err
+}
+
+// wholeTries is how often a read is begun that the store's compaction of its
+// history has cut off, which etcd does every few minutes, and a read of several
+// pieces takes seconds.
+const wholeTries = 5
+
+// listWhole calls list, which calls List, until it has read all.
+func listWhole(list func() (int64, error)) (revision int64, err error) {
+	for range wholeTries {
+		if revision, err = list(); !errors.Is(err, ErrCompacted) {
+			break
+		}
+	}
+	return revision, err
 }
 
 // patient calls f until the store answers it, whatever the answer is, and says

@@ -21,7 +21,7 @@ func TestRejectedStaysSmallAndPrintable(t *testing.T) {
 		{"a MAC of a megabyte", subnetsDir + "10.5.1.0-24", `{"BackendType":"vxlan","PublicIP":"1.2.3.4","BackendData":{"VtepMAC":"` + strings.Repeat("\\n", 1<<19) + `"}}`, subnetsDir + "10.5.1.0-24"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := snapshot(readEntries(Listing{Pairs: []Pair{{Key: tt.key, Value: []byte(tt.value)}}}), 1)
+			s := snapshot(readEntries([]Pair{{Key: tt.key, Value: []byte(tt.value)}}), 1)
 			if len(s.Rejected) != 1 {
 				t.Fatalf("got %d rejected, want one", len(s.Rejected))
 			}

@@ -18,27 +18,22 @@ func (r *Registry) Release(ctx context.Context, l Lease) error {
 }
 
 func (r *Registry) release(ctx context.Context, l Lease) error {
-	entries, err := r.store.List(ctx, l.Key)
-	if err != nil {
+	p, _, err := readPair(ctx, r.store, l.Key)
+	if err != nil || p.Revision == 0 {
 		return err
 	}
-	for _, e := range readEntries(entries) {
-		if e.Key != l.Key {
-			continue
-		}
-		if e.Attrs.PublicIP != l.Attrs.PublicIP {
-			return nil
-		}
-		if e.Reserved() {
-			r.log.Info("reservation left in place", "key", r.path(e.Key))
-			return nil
-		}
-		if err := r.store.Delete(ctx, e.Key, e.Revision); err != nil {
-			return err
-		}
-		return r.revokeOwn(ctx, e.Grant)
+	e := readEntry(p)
+	if e.Attrs.PublicIP != l.Attrs.PublicIP {
+		return nil
 	}
-	return nil
+	if e.Reserved() {
+		r.log.Info("reservation left in place", "key", r.path(e.Key))
+		return nil
+	}
+	if err := r.store.Delete(ctx, e.Key, e.Revision); err != nil {
+		return err
+	}
+	return r.revokeOwn(ctx, e.Grant)
 }
 
 // revokeOwn ends a grant that nothing is attached to any more. Of a grant that

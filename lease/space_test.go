@@ -69,7 +69,7 @@ func TestSpaceIsNoticedByWhoeverHasNothingToWrite(t *testing.T) {
 		if st := r.Status(); !st.Connected || st.NoSpace == "" || st.Conflict != "" {
 			t.Errorf("got %+v, want connected without space", st)
 		}
-		before, err := s.List(t.Context(), "")
+		before, err := leasetest.List(t.Context(), s, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func TestSpaceIsNoticedByWhoeverHasNothingToWrite(t *testing.T) {
 		}
 		calls := s.Calls("Put")
 		pass(time.Minute)
-		if now, err := s.List(t.Context(), ""); err != nil || now.Revision != before.Revision || s.Calls("Put") != calls {
+		if now, err := leasetest.List(t.Context(), s, ""); err != nil || now.Revision != before.Revision || s.Calls("Put") != calls {
 			t.Errorf("got revision %d and %d calls more, error %v: to ask must write nothing, and end", now.Revision, s.Calls("Put")-calls, err)
 		}
 	})

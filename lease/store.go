@@ -19,10 +19,13 @@ type Store interface {
 
 // Keys reads and writes keys. There is no unconditional write.
 type Keys interface {
-	// List returns every key that starts with prefix, in key order, all read
-	// at one revision that is no older than the last completed write
-	// (a linearizable read).
-	List(ctx context.Context, prefix string) (Listing, error)
+	// List calls take with every key that starts with prefix, in key order, all
+	// read at one revision, which it returns, and which is no older than the last
+	// completed write (a linearizable read). What is taken may come in pieces, of
+	// which the store keeps none: strangers can put more there than memory holds.
+	// With an error, one that matches ErrCompacted among them, what was taken is
+	// not all there is, and is to be forgotten.
+	List(ctx context.Context, prefix string, take func(Pair)) (revision int64, err error)
 	// Put writes key if its Revision still is ifRevision; 0 means that the key
 	// must not exist. The key goes when grant ends; grant 0 is for ever. It
 	// returns the new revision, or an error that matches ErrConflict.
@@ -74,19 +77,21 @@ type Exchange struct {
 // GrantID names a grant; 0 is none.
 type GrantID int64
 
-// Pair is a key with its value. Value belongs to whoever received the Pair.
+// MaxValue is how many bytes of a value a Store hands over. A lease of both
+// families has 300, a network config with every field 700. A longer value comes cut
+// to one byte more than that, so that it is known for what it is: no reader of this
+// package takes it.
+const MaxValue = 64 << 10
+
+// Pair is a key with its value. Value belongs to whoever received the Pair. A Store
+// may shorten the Key where it is longer than any subnet's, so that two keys still
+// differ and the end of each is as it was.
 type Pair struct {
 	Key      string
-	Value    []byte
-	Created  int64 // revision at which the key last came into being
-	Revision int64 // revision of its last change
+	Value    []byte // of at most MaxValue bytes, else cut to MaxValue + 1
+	Created  int64  // revision at which the key last came into being
+	Revision int64  // revision of its last change
 	Grant    GrantID
-}
-
-// Listing is the answer to List.
-type Listing struct {
-	Pairs    []Pair
-	Revision int64 // the store's revision at which all of it was read
 }
 
 // Event is one change of one key. Of a deleted key only Key and Revision are

@@ -5,7 +5,6 @@ package lease
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -15,12 +14,12 @@ import (
 // Changes that come while publish runs are joined in the next Snapshot. Watch
 // returns only when ctx ends, with nil.
 //
-// All leases are read in one go, then changes are watched from the next
-// revision on. When the watch breaks for whatever reason, and every few minutes
-// in any case, all are read again and compared value by value: a watch has been
-// known to lose events, to repeat old ones, and to miss deletions next to a
-// compaction (etcd issues 15271, 17529, 18089, 19179). While the store is away,
-// what was last known stays.
+// All leases are read in one go, or in pieces of one revision where there are very
+// many, then changes are watched from the next revision on. When the watch breaks
+// for whatever reason, and every few minutes in any case, all are read again and
+// compared value by value: a watch has been known to lose events, to repeat old
+// ones, and to miss deletions next to a compaction (etcd issues 15271, 17529, 18089,
+// 19179). While the store is away, what was last known stays.
 func (r *Registry) Watch(ctx context.Context, publish func(Snapshot)) error {
 	f := &follower{r: r, news: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
@@ -36,9 +35,9 @@ type follower struct {
 	news chan struct{} // tells publish that there is something
 
 	mu       sync.Mutex
-	entries  []*entry // in key order; an entry never changes, it is replaced
-	revision int64    // everything up to here is in entries
-	filled   bool     // entries have been read at least once
+	book     *book // an entry of it never changes, it is replaced
+	revision int64 // everything up to here is in book
+	filled   bool  // book has been read at least once
 
 	rollbacks rollbacks
 }
@@ -51,7 +50,7 @@ const publishGap = time.Millisecond
 func (f *follower) current() Snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return snapshotIn(f.r.takeSpare(), f.entries, f.revision)
+	return f.book.snapshotIn(f.r.takeSpare(), f.revision)
 }
 
 // Reuse takes back a Snapshot that Watch has given and that nobody reads any
@@ -81,38 +80,36 @@ func (f *follower) changed() {
 // follow reads all leases and then watches them, until the next full read is
 // due (nil) or something breaks.
 func (f *follower) follow(ctx context.Context, b *backoff) error {
-	l, err := f.r.store.List(ctx, subnetsList)
+	read, err := book{}.read(ctx, f.r.store)
 	if err != nil {
 		return err
 	}
-	from, err := f.replace(l)
-	if err != nil {
+	if err := f.replace(read, read.revision); err != nil {
 		return err
 	}
-	return f.r.watchAwhile(ctx, subnetsList, from+1, b, f.apply)
+	return f.r.watchAwhile(ctx, subnetsList, read.revision+1, b, f.apply)
 }
 
-// replace takes in a full read and returns the revision to watch from.
-func (f *follower) replace(l Listing) (int64, error) {
+// replace takes in a full read.
+func (f *follower) replace(read *book, revision int64) error {
 	known := f.known()
-	back, err := f.rollbacks.check(l.Revision, known)
+	back, err := f.rollbacks.check(revision, known)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if back {
-		f.r.log.Warn("etcd has gone back in time: restored from a backup?", "from", known, "to", l.Revision)
+		f.r.log.Warn("etcd has gone back in time: restored from a backup?", "from", known, "to", revision)
 	}
-	entries := readEntries(l)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.filled || !slices.EqualFunc(f.entries, entries, sameValue) {
+	if !f.filled || f.book.more != read.more || !slices.EqualFunc(f.book.entries, read.entries, sameValue) {
 		f.changed()
 	}
-	f.entries, f.revision, f.filled = entries, l.Revision, true
-	return l.Revision, nil
+	f.book, f.revision, f.filled = read, revision, true
+	return nil
 }
 
-// known returns the revision up to which everything is in entries. Only run's
+// known returns the revision up to which everything is in book. Only run's
 // goroutine changes it.
 func (f *follower) known() int64 {
 	f.mu.Lock()
@@ -130,7 +127,7 @@ func (f *follower) apply(batch Batch) {
 		if ev.Revision <= f.revision {
 			continue
 		}
-		if f.set(ev) {
+		if f.book.set(ev) {
 			news = true
 		}
 	}
@@ -138,24 +135,4 @@ func (f *follower) apply(batch Batch) {
 	if news {
 		f.changed()
 	}
-}
-
-// set takes in one change and reports whether it is news.
-func (f *follower) set(ev Event) bool {
-	i, found := slices.BinarySearchFunc(f.entries, ev.Key, func(e *entry, key string) int { return strings.Compare(e.Key, key) })
-	switch {
-	case ev.Deleted && !found:
-		return false
-	case ev.Deleted:
-		f.entries = slices.Delete(f.entries, i, i+1)
-		return true
-	}
-	e := readEntry(ev.Pair)
-	if !found {
-		f.entries = slices.Insert(f.entries, i, e)
-		return true
-	}
-	news := !sameValue(f.entries[i], e)
-	f.entries[i] = e
-	return news
 }

@@ -77,32 +77,26 @@ func (f *configFollower) current() ConfigNews {
 // follow reads the config and then watches it, until the next read is due (nil)
 // or something breaks.
 func (f *configFollower) follow(ctx context.Context, b *backoff) error {
-	l, err := f.r.store.List(ctx, configKey)
+	p, revision, err := readPair(ctx, f.r.store, configKey)
 	if err != nil {
 		return err
 	}
-	if err := f.replace(l); err != nil {
+	if err := f.replace(p, revision); err != nil {
 		return err
 	}
-	return f.r.watchAwhile(ctx, configKey, l.Revision+1, b, f.apply)
+	return f.r.watchAwhile(ctx, configKey, revision+1, b, f.apply)
 }
 
 // replace takes in a read. One that is older than what is known has to be proven,
 // as that of the leases.
-func (f *configFollower) replace(l Listing) error {
-	var p Pair
-	for _, x := range l.Pairs {
-		if x.Key == configKey {
-			p = x
-		}
-	}
+func (f *configFollower) replace(p Pair, revision int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, err := f.rollbacks.check(l.Revision, f.revision); err != nil {
+	if _, err := f.rollbacks.check(revision, f.revision); err != nil {
 		return err
 	}
 	f.takeLocked(p)
-	f.revision = l.Revision
+	f.revision = revision
 	return nil
 }
 

@@ -69,7 +69,8 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	// again and ends the process at once: nobody should need SIGKILL.
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(signalGrace, stop) })()
 
-	err := newApp(env, stdout, stderr).RunContext(ctx, splitLetters(args))
+	args = splitLetters(args)
+	err := newApp(args, env, stdout, stderr).RunContext(ctx, args)
 	if err == nil {
 		return exitOK
 	}
@@ -86,13 +87,13 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 
 // newApp wires arguments to commands. The library's own help, version and
 // error output are off: they print pages where one line is wanted.
-func newApp(env []string, stdout, stderr io.Writer) *cli.App {
+func newApp(args, env []string, stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
 		Name:      "vxtap",
 		Flags:     daemonFlags(),
 		Writer:    stdout,
 		ErrWriter: stderr,
-		Action:    func(c *cli.Context) error { return daemonCommand(c, env) },
+		Action:    func(c *cli.Context) error { return daemonCommand(c, args, env) },
 		Commands: []*cli.Command{
 			{
 				Name:   "status",
@@ -137,7 +138,9 @@ func newApp(env []string, stdout, stderr io.Writer) *cli.App {
 				},
 			},
 		},
-		OnUsageError:              explainUsage,
+		OnUsageError: func(c *cli.Context, err error, sub bool) error {
+			return lastWords(c, args, env, explainUsage(c, err, sub))
+		},
 		HideHelp:                  true,
 		HideVersion:               true,
 		DisableSliceFlagSeparator: true, // a pattern may have commas
@@ -150,9 +153,9 @@ func newApp(env []string, stdout, stderr io.Writer) *cli.App {
 	return app
 }
 
-func daemonCommand(c *cli.Context, env []string) error {
+func daemonCommand(c *cli.Context, args, env []string) error {
 	if err := noArguments(c); err != nil {
-		return err
+		return lastWords(c, args, env, err)
 	}
 	if c.Bool("version") {
 		fmt.Fprintln(c.App.ErrWriter, versionLine())
@@ -183,6 +186,27 @@ func (s settings) lastWords(c *cli.Context, err error) error {
 		return err
 	}
 	return lastWordsError{err, newLogger(c.App.ErrWriter, s)}
+}
+
+// lastWords is settings.lastWords for errors of a command line of which not all can
+// be read: by the flag, if that stands before what is wrong, or by the variable. The
+// library has no values where it found something wrong.
+func lastWords(c *cli.Context, args, env []string, err error) error {
+	_, format := fromEnvironment(env, "log-format")
+	set := flag.NewFlagSet("", flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	for _, f := range daemonFlags() {
+		_ = f.Apply(set) // which fails for variables only, and they have none
+	}
+	if len(args) > 0 {
+		_ = set.Parse(args[1:]) // as far as it goes
+	}
+	set.Visit(func(f *flag.Flag) {
+		if f.Name == "log-format" {
+			format = f.Value.String()
+		}
+	})
+	return settings{logJSON: format == "json"}.lastWords(c, err)
 }
 
 // noArguments refuses what is left over after the flags: a word that is no

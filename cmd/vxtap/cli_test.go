@@ -227,7 +227,7 @@ func parse(t *testing.T, args, env []string) (settings, error) {
 	t.Helper()
 	var s settings
 	var out bytes.Buffer
-	app := newApp(env, &out, &out)
+	app := newApp(nil, env, &out, &out)
 	app.Commands = nil
 	app.Action = func(c *cli.Context) (err error) {
 		s, err = readSettings(c, env)
@@ -239,10 +239,46 @@ func parse(t *testing.T, args, env []string) (settings, error) {
 
 // Whoever reads a log of JSON gets the last line in it too.
 func TestLastWordsHaveTheFormOfTheLog(t *testing.T) {
-	status, _, stderr := runVxtap(t, nil, "-log-format=json", "-queues=0")
-	wantLastWords(t, stderr, "-queues")
-	if status != exitUsage {
-		t.Errorf("got status %d, want %d", status, exitUsage)
+	inJSON := []string{"VXTAP_LOG_FORMAT=json"}
+	for _, tt := range []struct {
+		name string
+		env  []string
+		args []string
+		want string
+		text bool
+	}{
+		{"a value", nil, []string{"-log-format=json", "-queues=0"}, "-queues", false},
+		{"a value, by the environment", inJSON, []string{"-queues=0"}, "-queues", false},
+		{"an unknown flag", nil, []string{"-log-format=json", "-frobnicate"}, "unknown flag -frobnicate", false},
+		{"an unknown flag, by the environment", inJSON, []string{"-frobnicate"}, "unknown flag -frobnicate", false},
+		{"a flag without its value", nil, []string{"-log-format=json", "-etcd-prefix"}, "needs a value", false},
+		{"a word too many", inJSON, []string{"nix"}, "unknown command", false},
+		{"another flag than the variable", inJSON, []string{"-log-format=text", "-frobnicate"}, "unknown flag -frobnicate", true},
+		{"a format that is not read any more", nil, []string{"-frobnicate", "-log-format=json"}, "unknown flag -frobnicate", true},
+		{"a command, which has no log", inJSON, []string{"status", "-frobnicate"}, "unknown flag -frobnicate", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			status, _, stderr := runVxtap(t, tt.env, tt.args...)
+			switch {
+			case !tt.text:
+				wantLastWords(t, stderr, tt.want)
+			case !strings.HasPrefix(stderr, "vxtap: "+tt.want):
+				t.Errorf("got %q, want a line of text that says %q", stderr, tt.want)
+			}
+			if status != exitUsage || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("got status %d and %q, want %d and one line", status, stderr, exitUsage)
+			}
+		})
+	}
+}
+
+// What cleanup leaves has to be known to who wants none of it.
+func TestHelpOfCleanupSaysWhatStays(t *testing.T) {
+	status, stdout, _ := runVxtap(t, nil, "cleanup", "-help")
+	for _, part := range []string{"/var/lib/vxtap (-state-dir)", "the subnet file", "stay", "vxtap lease release", "removes the directory by hand"} {
+		if status != exitOK || !strings.Contains(stdout, part) {
+			t.Errorf("got status %d and %q, want it to say %q", status, stdout, part)
+		}
 	}
 }
 

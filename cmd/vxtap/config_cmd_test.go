@@ -62,7 +62,7 @@ func TestConfigCheck(t *testing.T) {
 
 func TestConfigCheckReadsStandardInput(t *testing.T) {
 	var out, errs bytes.Buffer
-	app := newApp(nil, &out, &errs)
+	app := newApp(nil, nil, &out, &errs)
 	app.Reader = strings.NewReader(netConfig)
 	if err := app.RunContext(t.Context(), []string{"vxtap", "config", "check", "-"}); err != nil || !strings.Contains(out.String(), "10.5.255.0") {
 		t.Errorf("got %v and %q", err, out.String())

@@ -11,10 +11,7 @@ import (
 // A daemon on another host with our -public-ip writes its own MAC: whoever looks at
 // the status or the metrics learns of it, not only who reads the log.
 func TestDaemonWarnsOfAForeignValueInItsLease(t *testing.T) {
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil)
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig)
 	if w := h.status().Warnings; len(w) > 0 && strings.Contains(strings.Join(w, "; "), "somebody with our PublicIP") {
 		t.Errorf("got warnings %q before anything happened", w)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -72,11 +73,29 @@ type daemon struct {
 
 // withSegment calls f with the segment that stands, or with nil, and keeps it
 // standing until f returns: f may ask its switch and its sockets, whose
-// descriptors might be somebody else's after they were closed.
+// descriptors might be somebody else's after they were closed. f must not wait for
+// the kernel's network settings, which somebody else may be changing for seconds:
+// a segment that is to end waits for f, and all who look meanwhile wait for that
+// one, /readyz and what feeds the watchdog among them. See look.
 func (d *daemon) withSegment(f func(*segment)) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	f(d.segment)
+}
+
+// look is withSegment for where f is not all. then is called after it, unless no
+// segment stands, and keeps nobody waiting: it may ask the kernel by the names of
+// what the segment has, or had by then.
+func (d *daemon) look(f, then func(*segment)) {
+	var looked *segment
+	d.withSegment(func(s *segment) {
+		if looked = s; s != nil {
+			f(s)
+		}
+	})
+	if looked != nil {
+		then(looked)
+	}
 }
 
 // setSegment returns when nobody looks at the segment before s any more.
@@ -123,7 +142,9 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	store, err := etcd.Open(ctx, s.etcd, log)
+	access := s.etcd
+	access.Relieve = debug.FreeOSMemory // else a flood is remembered for minutes
+	store, err := etcd.Open(ctx, access, log)
 	if err != nil {
 		if health != nil {
 			health.Close()

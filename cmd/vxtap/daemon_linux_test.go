@@ -115,10 +115,7 @@ func TestDaemonKeepsThePasswordToItself(t *testing.T) {
 // The device is made anew each time, with the lease and the MAC that it had;
 // somebody who keeps deleting it does not keep the daemon busy.
 func TestDaemonWhoseDeviceIsDeleted(t *testing.T) {
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil)
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig)
 	leases, first := h.leases(), h.macOf(hostDevice)
 	for range 7 { // two more than it does at once
 		if err := h.ns.DeleteLink(hostDevice); err != nil {
@@ -171,10 +168,7 @@ func TestDaemonWaitsForEtcd(t *testing.T) {
 
 // The command line is of no namespace, so one test has all of the program.
 func TestStatusOfARunningDaemon(t *testing.T) {
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil)
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig)
 	status, stdout, stderr := runVxtap(t, nil, "status", "-run-dir="+h.run)
 	if status != exitOK || !strings.HasPrefix(stdout, "flannel.1: ready\n") || stderr != "" {
 		t.Errorf("got status %d, %q and %q", status, stdout, stderr)

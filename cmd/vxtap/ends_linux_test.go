@@ -49,10 +49,7 @@ func TestSecondSIGTERMEndsAHangingDaemon(t *testing.T) {
 func TestDaemonEndsInGoodOrder(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(sig.String(), func(t *testing.T) {
-			h := newTestHost(t)
-			h.startEtcd(netConfig)
-			p := h.daemon(nil)
-			h.ready(p)
+			h, p := newRunningHost(t, netConfig)
 			for p.died() == nil {
 				if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 					t.Fatal(err)

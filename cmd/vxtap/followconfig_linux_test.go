@@ -12,10 +12,7 @@ import (
 // what containers send out would leave with an address that nobody can answer.
 func TestKindOfRulesChangesWithoutAGap(t *testing.T) {
 	needTools(t, "nft", "iptables")
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil, "-ip-masq")
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig, "-ip-masq")
 	const ofNFT, ofIPTables = "nft list table ip flannel-ipv4", "iptables-save -t nat"
 	// has asks again where the program was disturbed: while a table changes that it
 	// reads, it may see nothing of all.
@@ -60,10 +57,7 @@ func TestKindOfRulesChangesWithoutAGap(t *testing.T) {
 // What the device is made of stays until the daemon is started again, and then is
 // as the config says.
 func TestDaemonFollowsWhatItCan(t *testing.T) {
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil)
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig)
 	index := h.tapIndex()
 	h.etcdctl("put", "/coreos.com/network/config", `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "MTU": 1400, "VNI": 7}}`)
 	h.eventually("the MTU is followed, the VNI waits", func() error {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,8 @@ import (
 
 // fakeHome is a host that the tests move about.
 type fakeHome struct {
+	mu sync.Mutex // where a daemon looks while the test changes it
+
 	now     host.Uplink // what the flags choose; zero: nothing
 	mine    host.Uplink // that has the tunnel's address; zero: none
 	mineUp  bool

@@ -87,10 +87,7 @@ func hangingSocket(path string) (io.Closer, error) {
 }
 
 func TestDaemonStartsRightAfterOneThatWasKilled(t *testing.T) {
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil)
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig)
 	before := h.status()
 	for range 5 {
 		if err := p.cmd.Process.Kill(); err != nil {

@@ -68,6 +68,17 @@ func newTestHost(t *testing.T) *testHost {
 	return h
 }
 
+// newRunningHost makes a host with an etcd that has the config, and with a daemon
+// that is ready.
+func newRunningHost(t *testing.T, config string, args ...string) (*testHost, *process) {
+	t.Helper()
+	h := newTestHost(t)
+	h.startEtcd(config)
+	p := h.daemon(nil, args...)
+	h.ready(p)
+	return h, p
+}
+
 // startEtcd starts an etcd in the namespace and puts the network config.
 func (h *testHost) startEtcd(config string, flags ...string) *process {
 	h.Helper()

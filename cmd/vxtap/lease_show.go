@@ -17,10 +17,11 @@ import (
 // LeaseList is the JSON of vxtap lease show. Fields are added, never renamed.
 type LeaseList struct {
 	Prefix   string        `json:"prefix"`
-	Revision int64         `json:"revision"` // of etcd, at which all of it was read
-	Leases   []LeaseEntry  `json:"leases"`   // in the order of their subnets
-	Rejected []RejectedKey `json:"rejected"` // keys that make no sense, and leases that hosts leave out
-	Note     string        `json:"note"`     // what could not be judged; "" if all was
+	Revision int64         `json:"revision"`      // of etcd, at which all of it was read
+	Leases   []LeaseEntry  `json:"leases"`        // in the order of their subnets
+	Rejected []RejectedKey `json:"rejected"`      // keys that make no sense, and leases that hosts leave out
+	More     int           `json:"rejected_more"` // left out beside those, where there are thousands
+	Note     string        `json:"note"`          // what could not be judged; "" if all was
 }
 
 // LeaseEntry is one host's lease.
@@ -67,13 +68,14 @@ func (n *network) leaseList(ctx context.Context) (LeaseList, error) {
 		return LeaseList{}, err
 	}
 	l := LeaseList{Prefix: n.prefix, Revision: s.Revision, Leases: []LeaseEntry{}}
-	rejected := s.Rejected
+	rejected, more := s.Rejected, s.More
 	if config, err := lease.ParseConfig(stored.Value); err == nil {
-		rejected = s.Select(config, lease.Lease{}).Rejected
+		sel := s.Select(config, lease.Lease{})
+		rejected, more = sel.Rejected, sel.More
 	} else {
 		l.Note = printable("without a network config that can be used it is not known which leases lie outside of it: " + err.Error())
 	}
-	l.Rejected = rejectedKeys(rejected)
+	l.Rejected, l.More = rejectedKeys(rejected), more
 	sortLeases(s.Leases)
 	now := time.Now()
 	for _, x := range s.Leases {
@@ -123,6 +125,9 @@ func (p *printer) leases(l LeaseList) {
 		t.AppendRow(table.Row{printable(r.Key), printable(r.Reason)})
 	}
 	p.linef("\n%s", t.Render())
+	if l.More > 0 {
+		p.linef("%d more keys are left out and only counted.", l.More)
+	}
 }
 
 func (e LeaseEntry) row() table.Row {

@@ -25,7 +25,11 @@ type live struct {
 	hearing   sync.Mutex        // held while the config is being heard
 	postponed *lease.ConfigNews // that hearConfig has left to confirm; guarded by hearing
 
-	setting    sync.Mutex      // held while the host is being set up
+	// setting is held while the host is being set up, system calls included: who
+	// takes it sets up the host as well, and must not do so by an older plan than
+	// the one before. That is watchHost, and who follows the MTU; status, health and
+	// the leases never wait for it.
+	setting    sync.Mutex
 	tight      string          // what warnOfMTU has said; guarded by setting once the segment runs
 	staleFile  bool            // the subnet file has another MTU than the device; guarded by setting
 	publishing sync.Mutex      // held while the switch is being told of its peers

@@ -13,10 +13,7 @@ import (
 
 // The TTL of the flag is what etcd has, and the daemon renews in time.
 func TestDaemonKeepsAShortLease(t *testing.T) {
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil, "-lease-ttl=10s")
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig, "-lease-ttl=10s")
 	key := "/coreos.com/network/" + h.status().Lease.Key
 	id := strings.Fields(h.etcdctl("lease", "list"))
 	ttl := h.etcdctl("lease", "timetolive", "--keys", id[len(id)-1])
@@ -56,10 +53,7 @@ func TestDaemonThatIsToldToExitsWithItsLease(t *testing.T) {
 }
 
 func TestDaemonAcquiresALostLeaseAgain(t *testing.T) {
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil)
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig)
 	before, index := h.status(), h.tapIndex()
 	key := "/coreos.com/network/" + before.Lease.Key
 
@@ -116,10 +110,7 @@ func TestDaemonAcquiresALostLeaseAgain(t *testing.T) {
 // A lease that was made for a move must not stay when the move fails: the host
 // would use up a subnet each time.
 func TestDaemonThatCannotMoveReleasesItsNewLease(t *testing.T) {
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil)
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig)
 	key := "/coreos.com/network/" + h.status().Lease.Key
 	if err := errors.Join(os.Remove(h.subnetFile), os.Mkdir(h.subnetFile, 0o700)); err != nil {
 		t.Fatal(err)

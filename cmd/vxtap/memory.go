@@ -49,7 +49,7 @@ func (d *daemon) recall() *lease.Memory {
 		return nil
 	}
 	if err == nil {
-		err = d.registry.CheckMemory(m, d.at().vtep)
+		err = d.registry.CheckMemory(m, d.at().vtep, uptime())
 		if err == nil || errors.Is(err, lease.ErrStale) {
 			d.before, d.mac6 = m.Own, macOf6(m)
 		}

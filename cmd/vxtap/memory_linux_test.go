@@ -115,10 +115,7 @@ func TestDaemonStartsWithoutEtcd(t *testing.T) {
 // The MAC and the subnet outlive the lease and the subnet file, as in a host
 // that was off for a week.
 func TestDaemonKeepsItsPlaceWithoutALease(t *testing.T) {
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil)
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig)
 	before := h.status()
 	h.remembered(1)
 	p.stop(h)

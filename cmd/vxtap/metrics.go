@@ -127,7 +127,7 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		return // no switch yet: there is nothing to count
 	}
 	gauge(metricPeers, float64(len(s.Peers)))
-	gauge(metricRejectedKeys, float64(len(s.Rejected)))
+	gauge(metricRejectedKeys, float64(len(s.Rejected)+s.RejectedMore))
 	counter(metricSocketOverflows, s.SocketOverflows)
 	counter(metricTAPOverflows, s.TAPOverflows)
 	if six := s.IPv6; six != nil && six.Device != "" {

@@ -58,7 +58,7 @@ func FuzzOperands(f *testing.F) {
 				return err
 			},
 		})
-		app := newApp(nil, io.Discard, io.Discard)
+		app := newApp(nil, nil, io.Discard, io.Discard)
 		app.Commands = []*cli.Command{g}
 		if err := app.RunContext(t.Context(), append([]string{"vxtap", "lease", "release"}, args...)); err != nil || got == nil {
 			return

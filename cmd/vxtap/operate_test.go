@@ -49,7 +49,7 @@ func newTestNetwork(t *testing.T, config string) *testNetwork {
 	t.Cleanup(func() { store.Close() })
 	deadline := time.Now().Add(20 * time.Second)
 	for {
-		if _, err = store.List(t.Context(), "config"); err == nil {
+		if _, err = store.List(t.Context(), "config", func(lease.Pair) {}); err == nil {
 			break
 		}
 		if time.Now().After(deadline) {

@@ -13,10 +13,7 @@ import (
 // Whoever sets the network of a host up anew may take its address and the TAP away
 // in the same moment.
 func TestDaemonWhoseDeviceAndAddressAreDeletedAtOnce(t *testing.T) {
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil)
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig)
 	key, mac := h.leases(), h.macOf(hostDevice)
 	h.shell("ip address del 192.0.2.1/24 dev u0; ip address add 192.0.2.9/24 dev u0; ip link del " + hostDevice)
 	h.eventually("the tunnel is at the other address", func() error {

@@ -92,7 +92,9 @@ func (w *rememberer) now() (m lease.Memory, told *lease.Snapshot, ok bool) {
 	case w.known != nil && !w.confirmed.Load() && !w.lost.Load():
 		return m, nil, false
 	case told != nil:
-		return w.d.registry.Memory(*w.own.Load(), *told), told, true
+		m = w.d.registry.Memory(*w.own.Load(), *told)
+		m.Uptime = uptime().At(m.At)
+		return m, told, true
 	case w.known != nil:
 		return *w.known, nil, true
 	}

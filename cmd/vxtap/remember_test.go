@@ -124,13 +124,13 @@ func TestRememberThatTheLeaseIsLost(t *testing.T) {
 		stop := remembering(t, s)
 		time.Sleep(time.Second)
 		good := onlyThis(t, s)
-		if err := s.d.registry.CheckMemory(good, s.d.at().vtep); err != nil {
+		if err := s.d.registry.CheckMemory(good, s.d.at().vtep, uptime()); err != nil {
 			t.Errorf("got %v, want a good one", err)
 		}
 		s.lost.Store(true)
 		stop()
 		ended := onlyThis(t, s)
-		if err := s.d.registry.CheckMemory(ended, s.d.at().vtep); !errors.Is(err, lease.ErrStale) {
+		if err := s.d.registry.CheckMemory(ended, s.d.at().vtep, uptime()); !errors.Is(err, lease.ErrStale) {
 			t.Errorf("got %v of a lost lease, want ErrStale", err)
 		}
 		if s.knows() != nil {
@@ -141,7 +141,7 @@ func TestRememberThatTheLeaseIsLost(t *testing.T) {
 		s.told.Store(nil)
 		s.known = &good
 		remembering(t, s)()
-		if err := s.d.registry.CheckMemory(onlyThis(t, s), s.d.at().vtep); !errors.Is(err, lease.ErrStale) {
+		if err := s.d.registry.CheckMemory(onlyThis(t, s), s.d.at().vtep, uptime()); !errors.Is(err, lease.ErrStale) {
 			t.Errorf("got %v, want ErrStale", err)
 		}
 	})

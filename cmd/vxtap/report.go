@@ -34,7 +34,7 @@ func report(ctx context.Context, log *slog.Logger, news <-chan struct{}, view fu
 		if len(now.Peers) != len(said.Peers) {
 			log.Info("peers", "peers", len(now.Peers), "before", len(said.Peers))
 		}
-		reportRejected(log, now.Rejected, said.Rejected)
+		reportRejected(log, now, said)
 		said = now
 		if pause(ctx, reportGap) != nil {
 			return
@@ -43,13 +43,13 @@ func report(ctx context.Context, log *slog.Logger, news <-chan struct{}, view fu
 }
 
 // reportRejected names the first few keys of now that are not in before.
-func reportRejected(log *slog.Logger, now, before []lease.Rejected) {
-	known := make(map[lease.Rejected]struct{}, len(before))
-	for _, r := range before {
+func reportRejected(log *slog.Logger, now, before *lease.Selection) {
+	known := make(map[lease.Rejected]struct{}, len(before.Rejected))
+	for _, r := range before.Rejected {
 		known[r] = struct{}{}
 	}
 	fresh := 0
-	for _, r := range now {
+	for _, r := range now.Rejected {
 		if _, ok := known[r]; ok {
 			continue
 		}
@@ -57,7 +57,8 @@ func reportRejected(log *slog.Logger, now, before []lease.Rejected) {
 			log.Warn("left out", "key", r.Key, "reason", r.Reason)
 		}
 	}
-	if fresh > reportMost {
-		log.Warn("more keys left out, vxtap status lists them", "more", fresh-reportMost, "rejected", len(now))
+	// Of those that are only counted, it is worth a line that there are some.
+	if fresh > reportMost || now.More > 0 && before.More == 0 {
+		log.Warn("more keys left out, vxtap status lists them", "more", max(fresh-reportMost, 0)+max(now.More-before.More, 0), "rejected", len(now.Rejected)+now.More)
 	}
 }

@@ -98,3 +98,19 @@ func TestReportCountsPeers(t *testing.T) {
 		r.wantLines(t, "peers=100 before=1", 1)
 	})
 }
+
+// Of keys that are too many to be named, the first are worth one line.
+func TestReportOfKeysThatAreOnlyCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startReport(t)
+		for _, more := range []int{0, 1000, 2000, 199_000} {
+			s := &lease.Selection{Rejected: []lease.Rejected{{Key: "subnets/a", Reason: "bad"}}, More: more}
+			r.view.Store(s)
+			r.news <- struct{}{}
+			time.Sleep(time.Minute)
+		}
+		r.wantLines(t, "left out\" key=subnets/a", 1)
+		r.wantLines(t, "more=1000 rejected=1001", 1)
+		r.wantLines(t, "\n", 2)
+	})
+}

@@ -168,10 +168,7 @@ func TestRulesWithoutIPTables(t *testing.T) {
 
 func TestNoRulesAskedFor(t *testing.T) {
 	needTools(t, "nft", "iptables")
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil, "-iptables-forward-rules=false")
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig, "-iptables-forward-rules=false")
 	p.stop(h)
 	if got := h.shell("nft list ruleset"); strings.Contains(strings.ToLower(got), "flannel") {
 		t.Errorf("got %s", got)
@@ -180,10 +177,7 @@ func TestNoRulesAskedFor(t *testing.T) {
 
 func TestCleanup(t *testing.T) {
 	needTools(t, "nft", "iptables")
-	h := newTestHost(t)
-	h.startEtcd(nftConfig)
-	p := h.daemon(nil, "-ip-masq", "-ip-blackhole-route")
-	h.ready(p)
+	h, p := newRunningHost(t, nftConfig, "-ip-masq", "-ip-blackhole-route")
 	cleanup := func(args ...string) (int, string) {
 		cmd := exec.Command("/proc/self/exe", append([]string{"cleanup", "-run-dir=" + h.run, "-subnet-file=" + h.subnetFile}, args...)...)
 		cmd.Env = append(os.Environ(), asVxtap+"=1")
@@ -194,6 +188,13 @@ func TestCleanup(t *testing.T) {
 	if status, said := cleanup(); status != exitError || !strings.Contains(said, fmt.Sprintf("(pid %d)", p.cmd.Process.Pid)) {
 		t.Errorf("got status %d and %q while a daemon runs", status, said)
 	}
+	h.eventually("it has written down what it knows", func() error {
+		known, err := os.ReadDir(h.stateDir())
+		if err == nil && len(known) == 0 {
+			err = errors.New("nothing yet")
+		}
+		return err
+	})
 	if err := p.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -213,6 +214,9 @@ func TestCleanup(t *testing.T) {
 	}
 	if _, err := os.Stat(h.subnetFile); err != nil {
 		t.Errorf("the subnet file: %v", err)
+	}
+	if left, err := os.ReadDir(h.stateDir()); err != nil || len(left) == 0 {
+		t.Errorf("got %v and error %v in the state directory, want what the host last knew", left, err)
 	}
 }
 

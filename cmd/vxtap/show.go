@@ -259,6 +259,9 @@ func showRejected(b *strings.Builder, s Status) {
 		t.AppendRow(table.Row{printable(r.Key), printable(r.Reason)})
 	}
 	fmt.Fprintf(b, "\n%s\n", t.Render())
+	if s.RejectedMore > 0 {
+		fmt.Fprintf(b, "%d more keys are left out and only counted.\n", s.RejectedMore)
+	}
 }
 
 // newTable has columns and no lines, so that it can be read by people and cut

@@ -59,6 +59,7 @@ func busyStatus() Status {
 			{Subnet: netip.MustParsePrefix("10.5.100.0/24"), VTEP: netip.MustParseAddr("192.168.64.105"), MAC: ether.MAC{0x02, 0, 0, 0, 0, 3}, Direct: true},
 		},
 		Rejected:     []RejectedKey{{Key: "subnets/evil\x1b[2J\nkey", Reason: "not a subnet key"}},
+		RejectedMore: 199000,
 		OtherBackend: 2,
 		IPv6: &IPv6Status{
 			Device: "flannel-v6.1", Network: netip.MustParsePrefix("fd00:5::/48"), Subnet: netip.MustParsePrefix("fd00:5:0:72::/64"),
@@ -75,6 +76,7 @@ func busyStatus() Status {
 func TestShowStatus(t *testing.T) {
 	down := busyStatus()
 	down.Warnings, down.Peers, down.Rejected, down.OtherBackend = nil, nil, nil, 0
+	down.RejectedMore = 0
 	down.Etcd.Connected, down.Etcd.LastContact = false, nil
 	down.Lease.State, down.Lease.Expires, down.Lease.Left = leaseReserved, nil, 0
 	down.Offloads, down.Queues = OffloadsStatus{}, 1

@@ -60,6 +60,7 @@ type Status struct {
 
 	Peers        []PeerStatus  `json:"peers"`         // in the order of their subnets
 	Rejected     []RejectedKey `json:"rejected"`      // leases that were left out
+	RejectedMore int           `json:"rejected_more"` // left out beside those, where there are thousands
 	OtherBackend int           `json:"other_backend"` // leases of hosts that run another backend of flannel's, and reservations not taken yet; no fault
 }
 
@@ -195,11 +196,7 @@ func (d *daemon) status(now time.Time) Status {
 	s.Routes.Mode = d.routeMode
 	s.TXPath = TXPathStatus{Configured: d.txPath, InUse: txUDP, Cut: []CutStatus{}}
 	s.Out, s.In = directionStatus(&tunnel.Direction{}), directionStatus(&tunnel.Direction{})
-	d.withSegment(func(seg *segment) {
-		if seg != nil {
-			s.addSegment(seg)
-		}
-	})
+	d.look(s.addSegment, s.addHost)
 	s.addRegistry(d, now)
 	return s
 }
@@ -262,7 +259,6 @@ func (s *Status) addSegment(seg *segment) {
 	s.Offloads = offloadsStatus(seg.ipv4.tap.Offloads(), seg.ipv4.underlay.Offloads(), seg.d.offload.coalesce)
 	s.Queues = seg.queues()
 
-	s.Warnings = append(seg.warnings(), seg.notices()...)
 	s.Config = configStatus(seg.notice.Load())
 
 	st := seg.ipv4.sw.Stats()
@@ -272,15 +268,21 @@ func (s *Status) addSegment(seg *segment) {
 	if seg.ipv6 != nil {
 		s.IPv6.addSwitch(seg.ipv6)
 	}
-	// The switch cannot know these: the kernel keeps them with the sockets and
-	// the device. A device that has just gone has no number, and no frames
-	// either.
-	s.SocketOverflows = seg.ipv4.underlay.Overflows()
-	s.TAPOverflows, _ = host.TXDropped(seg.device)
+	s.SocketOverflows = seg.ipv4.underlay.Overflows() // which the kernel keeps with them
 	s.Peers = seg.ipv4.peersStatus(st.Peers)
 	view := seg.view.Load()
 	s.OtherBackend = view.OtherBackend
-	s.Rejected = rejectedKeys(view.Rejected)
+	s.Rejected, s.RejectedMore = rejectedKeys(view.Rejected), view.More
+}
+
+// addHost adds what only the host's kernel knows.
+func (s *Status) addHost(seg *segment) {
+	s.Warnings = append(seg.warnings(), seg.notices()...)
+	// A device that has just gone has no number, and no frames either.
+	s.TAPOverflows, _ = host.TXDropped(seg.device)
+	if seg.ipv6 != nil {
+		s.IPv6.TAPOverflows, _ = host.TXDropped(seg.ipv6.device)
+	}
 }
 
 func (s *side) txPathStatus(frames uint64) TXPathStatus {

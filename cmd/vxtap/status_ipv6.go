@@ -7,7 +7,6 @@ import (
 
 	"vxtap/encap/ether"
 	"vxtap/tunnel"
-	"vxtap/tunnel/host"
 )
 
 // IPv6Status is the IPv6 half of a dual-stack network. Its fields are those of
@@ -57,7 +56,6 @@ func (st *IPv6Status) addSwitch(six *side) {
 	st.TXPath = six.txPathStatus(counts.Out.Whole)
 	st.Out, st.In = directionStatus(&counts.Out), directionStatus(&counts.In)
 	st.SocketOverflows = six.underlay.Overflows()
-	st.TAPOverflows, _ = host.TXDropped(six.device)
 	st.Peers = six.peersStatus(counts.Peers)
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Programs that read the JSON go through a list without asking whether it is
@@ -116,4 +117,35 @@ func TestSegmentStandsWhileItIsLookedAt(t *testing.T) {
 		s.device = "" // closed
 	}
 	wg.Wait()
+}
+
+// The kernel may take seconds to answer, while somebody makes a thousand
+// interfaces. Who asks it keeps neither a segment from ending nor others from
+// looking.
+func TestSlowKernelKeepsNobodyWaiting(t *testing.T) {
+	d := &daemon{}
+	d.phase.Store(phaseReady)
+	d.setSegment(&segment{device: "flannel.1"})
+	asks, answers, asked := make(chan struct{}), make(chan struct{}), make(chan string, 1)
+	go d.look(func(*segment) {}, func(s *segment) {
+		close(asks)
+		<-answers
+		asked <- s.device
+	})
+	<-asks
+	others := make(chan phase, 1)
+	go func() {
+		d.setSegment(nil)
+		others <- d.state()
+	}()
+	select {
+	case <-others:
+	case <-time.After(5 * time.Second):
+		t.Error("others wait for the kernel")
+	}
+	close(answers)
+	if got := <-asked; got != "flannel.1" {
+		t.Errorf("got device %q, want that of the segment that was looked at", got)
+	}
+	d.look(func(*segment) { t.Error("looked at a segment that is none") }, func(*segment) { t.Error("and at its host") })
 }

@@ -111,10 +111,19 @@ func (s *segment) tookOver() bool {
 }
 
 // afterTakeover adds to the error of a start what somebody has to know who
-// trusted in the kernel's device.
+// trusted in the kernel's device. A vxtap that was started in the same moment may
+// have been faster: then that one forwards.
 func (s *segment) afterTakeover(err error) error {
 	if !s.tookOver() {
 		return err
+	}
+	for _, one := range s.sides {
+		if one.deleted.IsZero() || one.tap != nil {
+			continue // the TAP may be ours
+		}
+		if other, ok := host.DeviceHolder(one.device); ok {
+			return fmt.Errorf("%w; %s was started in the same moment and has replaced the kernel's %s, so that this host is not cut off", err, other, one.device)
+		}
 	}
 	return fmt.Errorf("%w; the kernel's %s was deleted before, so that this host is cut off: start vxtap again, or flanneld, which makes a new one",
 		err, s.device)

@@ -5,12 +5,17 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"vxtap/lease"
+	"vxtap/tunnel/host"
 )
 
 // kernelMAC is what a flanneld has given its device, and its lease.
@@ -159,6 +164,56 @@ func TestTakeoverThatIsCutShortSaysWhatIsLost(t *testing.T) {
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+}
+
+// Two vxtaps are started in the same moment, both to replace the kernel's device.
+// The second one names the first, and does not say that the host is cut off.
+func TestTakeoverBesideAnotherVxtap(t *testing.T) {
+	h := newTestHost(t)
+	h.startEtcd(netConfig)
+	h.leaveVXLAN()
+	var kernel host.KernelVXLAN
+	local := netip.MustParseAddrPort(hostAddr + ":8472")
+	err := h.ns.Do(func() (err error) {
+		kernel, _, err = host.FindKernelVXLAN(hostDevice, 1, local)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := h.daemon(nil, "-takeover")
+	h.ready(first)
+	who := fmt.Sprintf("(pid %d)", first.cmd.Process.Pid)
+	for _, tt := range []struct {
+		name string
+		late bool // the kernel's device was gone, and the first one's not there yet
+	}{{"its device is there", false}, {"it was faster by a moment", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &segment{d: &daemon{}, device: hostDevice, memory: memory{known: &lease.Memory{}}}
+			one := &side{segment: s, device: hostDevice, mac: kernel.MAC, log: slog.New(slog.DiscardHandler), takeover: takeover{kernel: &kernel}}
+			s.sides = []*side{one}
+			var said string
+			err := h.ns.Do(func() error {
+				if tt.late {
+					one.deleted = time.Now()
+					said = fmt.Sprint(s.afterTakeover(host.CheckFree(hostDevice, 8472, local.Addr())))
+					return nil
+				}
+				said = fmt.Sprint(s.afterTakeover(one.takeOver(t.Context())))
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(said, "device flannel.1 is in use by ") || !strings.Contains(said, who) || strings.Contains(said, "start vxtap again") {
+				t.Errorf("got %q, want %s to be named and the host not to be cut off", said, who)
+			}
+			if strings.Contains(said, "not cut off") != tt.late {
+				t.Errorf("got %q, want it to say who has replaced the kernel's device if we have deleted it", said)
+			}
+		})
+	}
+	first.stop(h)
 }
 
 func TestReleaseOfOwnLeaseWhileAFlanneldRuns(t *testing.T) {

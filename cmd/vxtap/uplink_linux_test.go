@@ -65,10 +65,7 @@ func TestUplinkIsChosen(t *testing.T) {
 
 // A public IP that was given stays, whatever address the host gets.
 func TestPublicIPStaysWhenTheAddressChanges(t *testing.T) {
-	h := newTestHost(t)
-	h.startEtcd(netConfig)
-	p := h.daemon(nil, "-public-ip=203.0.113.9")
-	h.ready(p)
+	h, p := newRunningHost(t, netConfig, "-public-ip=203.0.113.9")
 	before := h.status()
 	revision := h.etcdctl("get", "-w", "fields", "/coreos.com/network/"+before.Lease.Key)
 	h.shell("ip addr flush dev u0; ip addr add 192.0.2.77/24 dev u0")

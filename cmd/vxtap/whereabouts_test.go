@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,23 +16,12 @@ import (
 	"vxtap/tunnel/host"
 )
 
-// wanderer is a host that the test moves about while a daemon looks where it is.
-type wanderer struct {
-	mu sync.Mutex // guards the rest
-	fakeHome
-}
-
-func (w *wanderer) change(f func(*fakeHome)) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f(&w.fakeHome)
-}
-
-// waiting returns a daemon that has not had a segment, on a host of its own.
-func waiting(t *testing.T, s *segment, publicIP string) (*daemon, *wanderer) {
+// waiting returns a daemon that has not had a segment, on a host that the test moves
+// about.
+func waiting(t *testing.T, s *segment, publicIP string) (*daemon, *fakeHome) {
 	t.Helper()
 	d := onDisk(t, s)
-	f := &wanderer{fakeHome: fakeHome{now: eth0, mine: eth0, mineUp: true}}
+	f := &fakeHome{now: eth0, mine: eth0, mineUp: true}
 	if publicIP != "" {
 		d.publicIP = netip.MustParseAddr(publicIP)
 	}
@@ -55,8 +43,15 @@ func waiting(t *testing.T, s *segment, publicIP string) (*daemon, *wanderer) {
 		defer f.mu.Unlock()
 		return f.mineUp
 	}
-	d.redial = func() { f.change(func(h *fakeHome) { h.went = append(h.went, d.at().uplink.Addr) }) }
+	d.redial = func() { f.went = append(f.went, d.at().uplink.Addr) }
 	return d, f
+}
+
+// change changes the host under a daemon that looks at it.
+func (f *fakeHome) change(how func(*fakeHome)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	how(f)
 }
 
 // A host that boots gets its address when its network has come up, which may be
@@ -173,7 +168,7 @@ func TestWhatIsKnownWhereTheHostIsFollowedTo(t *testing.T) {
 			if len(done) > 0 || (d.before.Key == "") != known {
 				t.Fatalf("it does not wait at %v, with %+v", d.at(), d.before)
 			}
-			f.change(func(h *fakeHome) { h.now, h.mine = eth1, host.Uplink{} })
+			f.change(func(f *fakeHome) { f.now, f.mine = eth1, host.Uplink{} })
 			time.Sleep(time.Minute)
 			synctest.Wait()
 			if !known {
@@ -197,13 +192,13 @@ func TestSegmentThatCannotBeOpenedWhereTheHostWas(t *testing.T) {
 			d, f := waiting(t, knowing(t, store, log, leasetest.Config), "")
 			inside := host.Uplink{Name: "eth0", Index: 2, MTU: 1500, Addr: netip.MustParseAddr("10.5.7.1")} // which no segment is opened with
 			d.home.Store(d.homeAt(inside))
-			f.change(func(h *fakeHome) { h.now, h.mine = inside, inside })
+			f.now, f.mine = inside, inside
 			at, err := d.begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			if moved {
-				f.change(func(h *fakeHome) { h.now, h.mine = eth1, host.Uplink{} })
+				f.now, f.mine = eth1, host.Uplink{}
 			}
 			err = d.runSegment(t.Context(), at)
 			next, again := errors.AsType[*movedError](err)

@@ -138,7 +138,7 @@ func TestLoginLater(t *testing.T) {
 	if took := clock.Took(); took > time.Second {
 		t.Errorf("Open took %v", took)
 	}
-	if _, err := s.List(t.Context(), "config"); err == nil || errors.Is(err, lease.ErrRefused) || !strings.Contains(err.Error(), "connection refused") {
+	if _, err := leasetest.List(t.Context(), s, "config"); err == nil || errors.Is(err, lease.ErrRefused) || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("got %v, want that nobody is there", err)
 	}
 	srv.start(t)

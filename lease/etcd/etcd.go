@@ -42,6 +42,10 @@ type Config struct {
 	KeyFile   string // of CertFile, PEM
 	Username  string
 	Password  string
+	// Relieve is called some time after so much has been read that it was
+	// exceptional, from any goroutine: the memory that it has taken can be given
+	// back. It may be nil.
+	Relieve func()
 }
 
 const (
@@ -89,6 +93,9 @@ type Store struct {
 	listsInVain atomic.Int32
 	probed      diagnosis
 
+	large  sync.Map // prefixes that were a lot when they were last read
+	relief relief
+
 	certificate inUse
 }
 
@@ -117,7 +124,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{base: basePath(c.Prefix), endpoints: endpoints, user: c.Username, log: log, turn: make(chan struct{}, 1)}
+	s := &Store{base: basePath(c.Prefix), endpoints: endpoints, user: c.Username, log: log, relief: relief{call: c.Relieve}, turn: make(chan struct{}, 1)}
 	switch {
 	case endpoints[0].tls:
 		if s.files, err = openFiles(c, log); err != nil {
@@ -151,6 +158,7 @@ func (s *Store) clientConfig(life context.Context, c Config) clientv3.Config {
 		DialTimeout:          loginTimeout,
 		DialKeepAliveTime:    pingEvery,
 		DialKeepAliveTimeout: pingTimeout,
+		MaxCallRecvMsgSize:   maxMessage,
 		Logger:               bridge(s.log),
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: redialMost},
@@ -171,6 +179,7 @@ func (s *Store) Path(key string) string { return s.base + key }
 // it.
 func (s *Store) Close() error {
 	s.cancel()
+	s.relief.close()
 	s.fresh.Wait()
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()

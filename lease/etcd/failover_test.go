@@ -24,7 +24,10 @@ func TestTimeouts(t *testing.T) {
 		limit time.Duration
 		do    func(context.Context, *Store) error
 	}{
-		{"List", listTimeout, func(ctx context.Context, s *Store) error { _, err := s.List(ctx, "subnets"); return err }},
+		{"List", listTimeout, func(ctx context.Context, s *Store) error {
+			_, err := leasetest.List(ctx, s, "subnets")
+			return err
+		}},
 		{"Put", callTimeout, func(ctx context.Context, s *Store) error { _, err := s.Put(ctx, "x", nil, 0, 0); return err }},
 		{"Delete", callTimeout, func(ctx context.Context, s *Store) error { return s.Delete(ctx, "x", 1) }},
 		{"Grant", callTimeout, func(ctx context.Context, s *Store) error { _, _, err := s.Grant(ctx, time.Minute); return err }},
@@ -62,7 +65,7 @@ func assertEnds(t *testing.T, srv *server, name string, limit time.Duration, rea
 	}
 	defer s.Close()
 	if reached {
-		if _, err := s.List(t.Context(), "x"); err != nil {
+		if _, err := leasetest.List(t.Context(), s, "x"); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -154,7 +157,7 @@ func TestHangingMemberIsLeft(t *testing.T) {
 	}
 	s := openStore(t, c)
 	for range 30 { // until all three are in use
-		if _, err := s.List(t.Context(), "x"); err != nil {
+		if _, err := leasetest.List(t.Context(), s, "x"); err != nil {
 			t.Fatal(err)
 		}
 		each := time.NewTimer(10 * time.Millisecond)

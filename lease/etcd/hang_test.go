@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vxtap/lease"
+	"vxtap/lease/leasetest"
 	"vxtap/test/stall"
 )
 
@@ -48,14 +49,14 @@ func TestCallsInVainGetMoreTime(t *testing.T) {
 	t.Parallel()
 	srv := startServer(t, "http")
 	s := openStore(t, Config{Endpoints: []string{srv.url("http")}, Prefix: "/net"})
-	if _, err := s.List(t.Context(), "config"); err != nil {
+	if _, err := leasetest.List(t.Context(), s, "config"); err != nil {
 		t.Fatal(err)
 	}
 	srv.stop(t)
 	defer srv.cont(t)
 	for _, want := range []time.Duration{2 * time.Second, 4 * time.Second} {
 		start, clock := time.Now(), stall.Start()
-		_, err := s.List(t.Context(), "config")
+		_, err := leasetest.List(t.Context(), s, "config")
 		if took := time.Since(start); err == nil || took < want || clock.Took() > want+probeTimeout+time.Second {
 			t.Errorf("got %v after %v, want to give up after %v", err, took, want)
 		}
@@ -68,7 +69,7 @@ func TestCallsInVainGetMoreTime(t *testing.T) {
 	if n := s.listsInVain.Load(); n != 2 {
 		t.Errorf("after the answer to a small call the next read has the time of %d in vain, want 2", n)
 	}
-	if _, err := s.List(t.Context(), "config"); err != nil {
+	if _, err := leasetest.List(t.Context(), s, "config"); err != nil {
 		t.Fatal(err)
 	}
 	if n := s.listsInVain.Load(); n != 0 {

@@ -6,47 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/connectivity"
 
 	"vxtap/lease"
 )
-
-// List implements lease.Keys: one linearizable range read.
-func (s *Store) List(ctx context.Context, prefix string) (lease.Listing, error) {
-	var l lease.Listing
-	err := s.call(ctx, listTimeout, func(ctx context.Context, c *clientv3.Client) error {
-		resp, err := c.Get(ctx, s.base+prefix, clientv3.WithPrefix())
-		if err != nil {
-			return err
-		}
-		l.Revision = resp.Header.Revision
-		l.Pairs = make([]lease.Pair, len(resp.Kvs))
-		for i, kv := range resp.Kvs {
-			l.Pairs[i] = s.pair(kv)
-		}
-		return nil
-	})
-	if err != nil {
-		return lease.Listing{}, fmt.Errorf("read %s: %w", s.Path(prefix), err)
-	}
-	return l, nil
-}
-
-func (s *Store) pair(kv *mvccpb.KeyValue) lease.Pair {
-	return lease.Pair{
-		Key:      strings.TrimPrefix(string(kv.Key), s.base),
-		Value:    kv.Value,
-		Created:  kv.CreateRevision,
-		Revision: kv.ModRevision,
-		Grant:    lease.GrantID(kv.Lease),
-	}
-}
 
 // Put implements lease.Keys.
 func (s *Store) Put(ctx context.Context, key string, value []byte, ifRevision int64, grant lease.GrantID) (int64, error) {
@@ -184,9 +151,14 @@ func (s *Store) batch(resp clientv3.WatchResponse, before int64) lease.Batch {
 	case resp.IsProgressNotify():
 		b.Revision = resp.Header.Revision
 	}
+	bytes := 0
 	for i, ev := range resp.Events {
+		bytes += len(ev.Kv.Key) + len(ev.Kv.Value)
 		b.Events[i] = lease.Event{Pair: s.pair(ev.Kv), Deleted: ev.Type == clientv3.EventTypeDelete}
 		b.Revision = ev.Kv.ModRevision
+	}
+	if bytes > 0 {
+		s.relief.took(bytes)
 	}
 	return b
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vxtap/lease"
+	"vxtap/lease/leasetest"
 	"vxtap/test/stall"
 )
 
@@ -45,7 +46,7 @@ func TestRedial(t *testing.T) {
 	}
 	clock = stall.Start()
 	for {
-		l, err := s.List(t.Context(), "config")
+		l, err := leasetest.List(t.Context(), s, "config")
 		if err == nil && len(l.Pairs) == 1 {
 			break
 		}

@@ -64,7 +64,7 @@ func copyFiles(t *testing.T, to string, from ...string) {
 
 func (r *rotation) list(t *testing.T) {
 	t.Helper()
-	if _, err := r.store.List(t.Context(), "subnets"); err != nil {
+	if _, err := leasetest.List(t.Context(), r.store, "subnets"); err != nil {
 		t.Error(err)
 	}
 }

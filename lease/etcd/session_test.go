@@ -8,6 +8,8 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+
+	"vxtap/lease/leasetest"
 )
 
 // countingContext counts what depends on it.
@@ -37,7 +39,7 @@ func TestClosedSessionsLeaveNothing(t *testing.T) {
 	life := &countingContext{Context: s.config.Context}
 	s.config.Context = life //nolint:fatcontext // counted once, below nothing else
 	for range 5 {
-		if _, err := s.List(t.Context(), "config"); err != nil {
+		if _, err := leasetest.List(t.Context(), s, "config"); err != nil {
 			t.Fatal(err)
 		}
 		old := s.client

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"vxtap/lease"
+	"vxtap/lease/leasetest"
 	"vxtap/test/pki"
 	"vxtap/test/stall"
 )
@@ -83,7 +84,7 @@ func assertReach(t *testing.T, c Config, want string, refused bool) {
 	t.Helper()
 	s := openStore(t, c)
 	clock := stall.Start()
-	_, err := s.List(t.Context(), "config")
+	_, err := leasetest.List(t.Context(), s, "config")
 	if took := clock.Took(); took > callTimeout+2*time.Second {
 		t.Errorf("took %v", took)
 	}
@@ -146,14 +147,14 @@ func TestCertificateRotation(t *testing.T) {
 	soon := time.Now().Add(3 * time.Second)
 	crt, key := srv.ca.Sign(t, "short", soon)
 	s := openStore(t, Config{Endpoints: []string{srv.url("https")}, CAFile: srv.ca.File, CertFile: crt, KeyFile: key})
-	if _, err := s.List(t.Context(), "config"); err != nil {
+	if _, err := leasetest.List(t.Context(), s, "config"); err != nil {
 		t.Fatal(err)
 	}
 	srv.ca.Sign(t, "short", time.Now().Add(time.Hour)) // the same files
 	waitUntil(t, soon.Add(time.Second))
 	srv.kill()
 	srv.start(t)
-	if _, err := s.List(t.Context(), "config"); err != nil {
+	if _, err := leasetest.List(t.Context(), s, "config"); err != nil {
 		t.Errorf("got %v after the old certificate expired", err)
 	}
 }

@@ -112,7 +112,7 @@ func ipv6Race(t *testing.T, f Fixture) {
 			seen[p] = i + 1
 		}
 	}
-	all, err := f.Store.List(t.Context(), "subnets")
+	all, err := List(t.Context(), f.Store, "subnets")
 	if err != nil || len(all.Pairs) != hosts {
 		t.Errorf("got %d keys, %v, want %d", len(all.Pairs), err, hosts)
 	}

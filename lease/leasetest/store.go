@@ -189,22 +189,32 @@ func (s *Store) call(ctx context.Context, op, key string, f func() error) error 
 }
 
 // List implements lease.Keys.
-func (s *Store) List(ctx context.Context, prefix string) (lease.Listing, error) {
-	var l lease.Listing
+func (s *Store) List(ctx context.Context, prefix string, take func(lease.Pair)) (int64, error) {
+	var revision int64
+	var pairs []lease.Pair
 	err := s.call(ctx, "List", prefix, func() error {
-		l.Revision = s.revision
+		revision = s.revision
 		for _, p := range s.pairs {
 			if strings.HasPrefix(p.Key, prefix) {
-				l.Pairs = append(l.Pairs, p)
+				pairs = append(pairs, cut(p))
 			}
 		}
-		slices.SortFunc(l.Pairs, func(a, b lease.Pair) int { return strings.Compare(a.Key, b.Key) })
 		return nil
 	})
 	if err != nil {
-		return lease.Listing{}, err
+		return 0, err
 	}
-	return l, nil
+	slices.SortFunc(pairs, func(a, b lease.Pair) int { return strings.Compare(a.Key, b.Key) })
+	for _, p := range pairs {
+		take(p)
+	}
+	return revision, nil
+}
+
+// cut returns p as a Store may hand it over.
+func cut(p lease.Pair) lease.Pair {
+	p.Value = p.Value[:min(len(p.Value), lease.MaxValue+1)]
+	return p
 }
 
 // Put implements lease.Keys.
@@ -279,6 +289,7 @@ func (s *Store) since(prefix string, from int64, outages int) (lease.Batch, <-ch
 	b := lease.Batch{Revision: s.revision}
 	for _, ev := range s.history {
 		if ev.Revision >= from && strings.HasPrefix(ev.Key, prefix) {
+			ev.Pair = cut(ev.Pair)
 			b.Events = append(b.Events, ev)
 		}
 	}

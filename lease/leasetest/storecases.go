@@ -119,7 +119,7 @@ func listing(t *testing.T, f Fixture) {
 		Put(t, f.Store, k, k, 0)
 	}
 	last := Put(t, f.Store, "subnets/c", "c", 0)
-	l, err := f.Store.List(t.Context(), "subnets")
+	l, err := List(t.Context(), f.Store, "subnets")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func watchHangsUp(t *testing.T, f Fixture) {
 	}
 	short, cancel := context.WithTimeout(t.Context(), shortest)
 	defer cancel()
-	if _, err := f.Store.List(short, "subnets"); err == nil {
+	if _, err := List(short, f.Store, "subnets"); err == nil {
 		t.Error("got a listing from a store that is gone")
 	}
 	f.Connect(t)

@@ -72,7 +72,7 @@ func Value(t testing.TB, n int) string {
 // Get returns key from s.
 func Get(t testing.TB, s lease.Store, key string) (lease.Pair, bool) {
 	t.Helper()
-	l, err := s.List(t.Context(), key)
+	l, err := List(t.Context(), s, key)
 	if err != nil {
 		t.Fatal(err)
 	}

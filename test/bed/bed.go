@@ -225,6 +225,7 @@ type Status struct {
 		Key    string `json:"key"`
 		Reason string `json:"reason"`
 	} `json:"rejected"`
+	RejectedMore int `json:"rejected_more"`
 }
 
 // Peer is one peer of a Status.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,9 @@ func TestTheSameSeedMakesTheSameFaults(t *testing.T) {
 	one, two := plan(7, 3, 20, 3, true), plan(7, 3, 20, 3, true)
 	if !reflect.DeepEqual(one, two) {
 		t.Errorf("got\n%v\nand\n%v", one, two)
+	}
+	if slices.ContainsFunc(plan(7, 3, 20, 3, false), func(f fault) bool { return f.kind == addressGone || f.kind == halfHijacked || f.kind == halfSpoilt }) {
+		t.Error("a network of IPv4 has faults of IPv6")
 	}
 	if reflect.DeepEqual(one, plan(8, 3, 20, 3, true)) || reflect.DeepEqual(one, plan(7, 4, 20, 3, true)) {
 		t.Error("another seed, or another round, makes the same faults")
@@ -64,6 +68,7 @@ func TestParse(t *testing.T) {
 	tests := []struct{ name, args, err string }{
 		{"nothing", "", ""},
 		{"a seed", "-seed 7 -time 30m", ""},
+		{"both families", "-dual", ""},
 		{"too short", "-time 59s", "flags only"},
 		{"too few hosts", "-hosts 2", "flags only"},
 		{"more hosts than meet well", "-hosts 33", "flags only"},
@@ -81,6 +86,20 @@ func TestParse(t *testing.T) {
 				t.Error("there is no seed")
 			}
 		})
+	}
+}
+
+// Whoever types what the program says gets the same faults.
+func TestTheSameAgain(t *testing.T) {
+	for args, want := range map[string]string{
+		"-seed 7":                 "make chaos CHAOS='-seed 7 -time 5m'",
+		"-seed 7 -time 2m30s":     "make chaos CHAOS='-seed 7 -time 2m30s'",
+		"-seed 7 -time 90m -dual": "make chaos CHAOS='-seed 7 -time 1h30m -dual'",
+	} {
+		s, err := parse(strings.Fields(args), io.Discard)
+		if err != nil || s.again() != want {
+			t.Errorf("%s: got %s, %v, want %s", args, s.again(), err, want)
+		}
 	}
 }
 
@@ -127,14 +146,16 @@ func TestFiguresAndTextHaveOneCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made := regexp.MustCompile("Made by `go run ./test/chaos (.+)`").FindSubmatch(b)
-	if made == nil {
-		t.Fatal("the figures have no command")
+	made := regexp.MustCompile("Made by `go run ./test/chaos (.+)`").FindAllSubmatch(b, -1)
+	if len(made) != 2 || strings.Contains(string(made[0][1]), "-dual") || !strings.Contains(string(made[1][1]), "-dual") {
+		t.Fatalf("got the commands %q, want one for IPv4 and one for both families", made)
 	}
-	if want := "make chaos CHAOS='" + string(made[1]) + "'"; !strings.Contains(string(b), want) {
-		t.Errorf("the text lacks %q", want)
+	for _, m := range made {
+		if want := "make chaos CHAOS='" + string(m[1]) + "'"; !strings.Contains(string(b), want) {
+			t.Errorf("the text lacks %q", want)
+		}
 	}
-	if !strings.Contains(string(b), "| violations | 0 |") {
-		t.Error("the figures are of a run that failed")
+	if n := strings.Count(string(b), "| violations | 0 |"); n != len(made) {
+		t.Errorf("%d of %d runs have figures without violations", n, len(made))
 	}
 }

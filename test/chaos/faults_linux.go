@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"regexp"
 	"syscall"
 	"time"
 
@@ -133,6 +134,8 @@ func (r *run) hitDaemon(ctx context.Context, f fault) (func() error, error) {
 	switch f.kind {
 	case killed:
 		return func() error { return r.start(h) }, r.stop(h, syscall.SIGKILL)
+	case otherClock:
+		return func() error { return r.startWith(h, clocks(f.pick)) }, r.stop(h, syscall.SIGKILL)
 	case terminated:
 		return func() error { return r.start(h) }, r.stop(h, syscall.SIGTERM)
 	case paused:
@@ -169,7 +172,16 @@ func (r *run) stop(h int, s syscall.Signal) error {
 	return r.field.Hosts[h].End(s)
 }
 
-func (r *run) start(h int) error {
+// clocks are those of a daemon in another time namespace: ahead of the machine's, or
+// the two apart from each other. None is behind: the machine may just have started.
+func clocks(pick uint64) field.Clock {
+	return []field.Clock{{Boot: 90000, Monotonic: 90000}, {Boot: 90000}, {Monotonic: 90000}}[pick%3]
+}
+
+func (r *run) start(h int) error { return r.startWith(h, field.Clock{}) }
+
+func (r *run) startWith(h int, c field.Clock) error {
+	r.field.Hosts[h].SetClock(c)
 	err := r.field.Hosts[h].Start()
 	r.locked(func() { r.judge.unblock(h, time.Now(), afterStart) })
 	return err
@@ -188,11 +200,15 @@ func (r *run) goOn(h int) error {
 
 // wish makes two daemons ask for the same subnet: the second has the subnet file
 // of the first, and no lease. The first lives; or stands still until its lease
-// has ended; or starts in the same moment.
+// has ended; or starts in the same moment. Where there are both families the second
+// wishes for the IPv6 subnet alone, every other time: then their keys are two.
 func (r *run) wish(ctx context.Context, f fault) (func() error, error) {
 	a, b := f.hosts[0], f.hosts[1]
 	way := f.pick % 3
 	text, err := os.ReadFile(r.field.Hosts[a].SubnetFile())
+	if err == nil && r.dual && f.pick>>8%2 == 1 {
+		text, err = r.halfOf(text, b)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -223,6 +239,17 @@ func (r *run) wish(ctx context.Context, f fault) (func() error, error) {
 		}
 	}
 	return undo, nil
+}
+
+// halfOf returns the subnet file of a host with the IPv6 subnet of another one's, text.
+func (r *run) halfOf(text []byte, h int) ([]byte, error) {
+	own, err := os.ReadFile(r.field.Hosts[h].SubnetFile())
+	line := regexp.MustCompile(`(?m)^FLANNEL_IPV6_SUBNET=.*$`)
+	theirs := line.Find(text)
+	if err != nil || theirs == nil || !line.Match(own) {
+		return nil, errors.Join(errors.New("one of them has no IPv6 subnet right now"), err)
+	}
+	return line.ReplaceAll(own, theirs), nil
 }
 
 // takeLease deletes what a host holds.

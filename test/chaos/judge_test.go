@@ -240,6 +240,7 @@ func TestJudge(t *testing.T) {
 
 // judge tells the story, which goes on from what s was told, and compares.
 func (tt told) judge(t *testing.T, s *story) {
+	t.Helper()
 	tt.story(s)
 	if tt.want == "" && len(s.violations) > 0 {
 		t.Errorf("got %v, want nothing", s.violations)

@@ -27,6 +27,7 @@ const (
 	junkAdded      kind = "junk key"
 	shortened      kind = "lease shortened"
 	killed         kind = "daemon killed"
+	otherClock     kind = "daemon killed, back with other clocks"
 	terminated     kind = "daemon terminated"
 	paused         kind = "daemon paused"
 	cutOff         kind = "host cut off"
@@ -57,6 +58,7 @@ func kinds(dual bool) []kindOf {
 		{revoked, 0, 0}, {keyDeleted, 0, 0}, {keyHijacked, 0, 0},
 		{valueSpoilt, 0, 0}, {junkAdded, 0, 0}, {shortened, 0, 0},
 		{killed, 0, 5 * time.Second},
+		{otherClock, 0, 5 * time.Second},
 		{terminated, 0, 5 * time.Second},
 		{paused, pastTTL, 17 * time.Second},
 		{cutOff, 2 * time.Second, 17 * time.Second},
@@ -82,7 +84,7 @@ func (k kind) ofMember() bool {
 // needsProcess reports whether the kind takes a host's daemon, or its way to
 // etcd, for its time.
 func (k kind) needsProcess() bool {
-	return slices.Contains([]kind{killed, terminated, paused, cutOff, wished}, k)
+	return slices.Contains([]kind{killed, otherClock, terminated, paused, cutOff, wished}, k)
 }
 
 // fault is one thing that is done, and undone after its time.

@@ -5,15 +5,18 @@ package field
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"vxtap/cmd/vxlab/netns"
 	"vxtap/test/bed"
 )
 
@@ -105,6 +108,58 @@ func running(t *testing.T, dir string) (n int) {
 	return n
 }
 
+func timeNamespace(t *testing.T, pid string) string {
+	t.Helper()
+	name, err := os.Readlink("/proc/" + pid + "/ns/time")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// Hosts with both families can be asked for the other one, and lose it for a while.
+func TestHostOfBothFamilies(t *testing.T) {
+	bed.NeedRoot(t)
+	f, err := New(t.TempDir(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := f.AddHost("none", "/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // the next test makes them again
+		h.Namespace().Close()
+		if err := errors.Join(netns.Delete(h.Name), f.root.DeleteLink(bridge)); err != nil {
+			t.Error(err)
+		}
+	})
+	want := IPv6Of(h.Addr)
+	for _, step := range []struct {
+		name  string
+		do    func() error
+		there bool
+	}{
+		{"as made", func() error { return nil }, true},
+		{"taken", h.TakeIPv6, false},
+		{"given back", h.GiveIPv6, true},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		all, err := h.Namespace().Addrs("eth0")
+		if err != nil || slices.Contains(all, want) != step.there || len(all) > 2 {
+			t.Errorf("%s: got %v, %v, want %v there: %t", step.name, all, err, want, step.there)
+		}
+	}
+	if err := h.TakeIPv6(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.TakeIPv6(); err == nil {
+		t.Error("what is gone was taken again")
+	}
+}
+
 // A member and a host do what the faults ask of them.
 func TestMembersAndHosts(t *testing.T) {
 	bed.NeedRoot(t)
@@ -184,6 +239,17 @@ func TestMembersAndHosts(t *testing.T) {
 			}
 			return nil
 		})
+	}
+	if err := h.End(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	h.SetClock(Clock{Boot: 90000, Monotonic: 5})
+	if err := h.Start(); err != nil {
+		t.Fatal(err)
+	}
+	bed.Eventually(t, 10*time.Second, ready)
+	if here, there := timeNamespace(t, "self"), timeNamespace(t, strconv.Itoa(h.PID())); here == there {
+		t.Errorf("with other clocks: got %s, which is the machine's", there)
 	}
 	if err := h.End(syscall.SIGKILL); err != nil || h.Runs() || h.Unasked() {
 		t.Errorf("killed: got %v, runs %t, unasked %t", err, h.Runs(), h.Unasked())

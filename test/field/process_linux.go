@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -21,12 +23,31 @@ type process struct {
 	log  string // gets what it prints, of all runs
 	args []string
 
+	clock Clock // that it is started with
+
 	mu     sync.Mutex
 	cmd    *exec.Cmd
 	ended  chan struct{} // closed when it is gone
 	asked  bool          // somebody wants it gone
 	paused bool
 }
+
+// Clock is how far a process's clocks are from the machine's, in seconds: those that
+// count from the boot, with and without the time asleep. The one on the wall cannot be
+// another one (time_namespaces(7)).
+type Clock struct{ Boot, Monotonic int }
+
+// wrap is the program that starts another one so. It becomes it, so that the number of
+// the process is the same.
+func (c Clock) wrap() []string {
+	if c == (Clock{}) {
+		return nil
+	}
+	return []string{"unshare", "--time", "--boottime", strconv.Itoa(c.Boot), "--monotonic", strconv.Itoa(c.Monotonic)}
+}
+
+// SetClock says which clocks the next Start is with.
+func (p *process) SetClock(c Clock) { p.clock = c }
 
 var errRuns = errors.New("it runs already")
 
@@ -42,7 +63,8 @@ func (p *process) Start() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(p.args[0], p.args[1:]...)
+	args := slices.Concat(p.clock.wrap(), p.args)
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
 	if err := p.ns.Start(cmd); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 
 	"vxtap/cmd/vxlab/lab"
 	"vxtap/test/bed"
+	"vxtap/test/stall"
 	"vxtap/test/traffic"
 )
 
@@ -133,7 +134,7 @@ func subnetFile(t *testing.T, h lab.Host) string {
 }
 
 // watch pings without a pause until the function that it returns is called, and
-// that says what the longest time without an answer was.
+// that says what the longest time without an answer was, as stall.Clock has it.
 func watch(from, to traffic.End) func() (gap time.Duration, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var (
@@ -142,16 +143,16 @@ func watch(from, to traffic.End) func() (gap time.Duration, err error) {
 		wait  sync.WaitGroup
 	)
 	wait.Go(func() {
-		last := time.Now()
+		last := stall.Start()
 		for ctx.Err() == nil {
 			one, stop := context.WithTimeout(ctx, 20*time.Millisecond)
 			err := traffic.Ping(one, from, to, 1)
 			stop()
-			if now := time.Now(); err == nil {
-				gap, last, heard = max(gap, now.Sub(last)), now, true
+			if err == nil {
+				gap, last, heard = max(gap, last.Took()), stall.Start(), true
 			}
 		}
-		gap = max(gap, time.Since(last))
+		gap = max(gap, last.Took())
 	})
 	return func() (time.Duration, error) {
 		cancel()

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"testing"
 
 	"vxtap/test/bed"
@@ -34,6 +35,30 @@ func TestMain(m *testing.M) {
 func TestScale(t *testing.T) {
 	bed.NeedRoot(t)
 	s := settings{leases: 10000, nodes: 60, starts: 1, changes: 200, vxtap: bed.Binary(t, "vxtap"), dir: t.TempDir()}
+	hold(t, s)
+}
+
+// The same of both families, smaller, in a field of its own: one has room for one run.
+func TestScaleOfBothFamilies(t *testing.T) {
+	bed.NeedRoot(t)
+	if os.Getenv(dualInside) != "" {
+		hold(t, settings{leases: 2000, nodes: 20, starts: 1, changes: 50, dual: true, vxtap: bed.Binary(t, "vxtap"), dir: t.TempDir()})
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), dualInside+"=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// dualInside is the variable that tells the test binary that it is in that field.
+const dualInside = "SCALE_TEST_DUAL"
+
+// hold measures and compares with what is to be reached.
+func hold(t *testing.T, s settings) {
+	t.Helper()
 	f, err := measure(t.Context(), s, t.Output())
 	if err != nil {
 		t.Fatal(err)

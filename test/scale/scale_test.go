@@ -40,6 +40,7 @@ func TestEveryLimitCanBeMissed(t *testing.T) {
 	}{
 		{"a slow start", func(f *figures) { f.starts[0] = 2001 * time.Millisecond }, "from the start of the daemon"},
 		{"a slow return", func(f *figures) { f.returns[1] = 2001 * time.Millisecond }, "when etcd answers"},
+		{"much memory for both families", func(f *figures) { f.settings.dual, f.many = true, 106.1 }, "memory"},
 		{"much memory", func(f *figures) { f.many = 74.1 }, "memory"},
 		{"a slow change", func(f *figures) { f.changes[2] = 11 * time.Millisecond }, "a change of one lease"},
 		{"a route for each peer", func(f *figures) { f.kernel[1].routes = 2 }, "in the kernel"},
@@ -61,6 +62,7 @@ func TestParse(t *testing.T) {
 	tests := []struct{ name, args, err string }{
 		{"nothing", "", ""},
 		{"one part only", "-nodes 0 -leases 100", ""},
+		{"both families", "-dual", ""},
 		{"more leases than subnets", "-leases 16001", "at most"},
 		{"no start", "-starts 0", "at least one start"},
 		{"words", "all of it", "flags only"},
@@ -105,11 +107,13 @@ func TestFiguresAndTextHaveOneCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made := regexp.MustCompile("Made by `go run ./test/scale (.+)`").FindSubmatch(b)
-	if made == nil {
-		t.Fatal("the figures have no command")
+	made := regexp.MustCompile("Made by `go run ./test/scale (.+)`").FindAllSubmatch(b, -1)
+	if len(made) != 2 || strings.Contains(string(made[0][1]), "-dual") || !strings.Contains(string(made[1][1]), "-dual") {
+		t.Fatalf("got the commands %q, want one for IPv4 and one for both families", made)
 	}
-	if want := "make scale SCALE='" + string(made[1]) + "'"; !strings.Contains(string(b), want) {
-		t.Errorf("the text lacks %q", want)
+	for _, m := range made {
+		if want := "make scale SCALE='" + string(m[1]) + "'"; !strings.Contains(string(b), want) {
+			t.Errorf("the text lacks %q", want)
+		}
 	}
 }

@@ -46,7 +46,7 @@ func CheckDevice(name string) error {
 		return fmt.Errorf("device %s is there already, a kernel vxlan device as flanneld leaves it: "+
 			"stop flanneld; then start with -takeover, which keeps its MAC and subnet, or: ip link del %s", name, name)
 	}
-	if holder, ok := deviceHolder(name); ok {
+	if holder, ok := DeviceHolder(name); ok {
 		return takenError{fmt.Sprintf("device %s is in use by %s: stop it, or choose another VNI", name, holder)}
 	}
 	words := fmt.Sprintf("device %s is there already, of type %s: if nobody needs it: ip link del %s", name, link.Type(), name)

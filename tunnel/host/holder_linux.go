@@ -19,11 +19,12 @@ import (
 	"strings"
 )
 
-// deviceHolder finds the process that holds the TAP device name. Such a
+// DeviceHolder finds the process that holds the TAP device name, and returns it as
+// "name (pid 42)". Such a
 // process has the name in the fdinfo of its descriptor (tun_chr_show_fdinfo,
 // since Linux 3.18). Only processes of this network namespace are looked at:
 // others have devices of the same name.
-func deviceHolder(name string) (string, bool) {
+func DeviceHolder(name string) (process string, ok bool) {
 	here, err := os.Readlink("/proc/thread-self/ns/net")
 	if err != nil {
 		return "", false

@@ -78,6 +78,9 @@ func FindKernelVXLAN(string, vxlan.VNI, netip.AddrPort) (KernelVXLAN, bool, erro
 // Remove reports that this platform is not supported yet.
 func (KernelVXLAN) Remove() error { return unsupported() }
 
+// DeviceHolder finds none.
+func DeviceHolder(string) (process string, ok bool) { return "", false }
+
 // ProcessNamed finds none.
 func ProcessNamed(string) (process string, ok bool) { return "", false }
 

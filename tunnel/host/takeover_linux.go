@@ -84,6 +84,9 @@ func (k KernelVXLAN) Remove() error {
 	if err != nil {
 		return fmt.Errorf("look for device %s: %w", k.Name, err)
 	}
+	if err := CheckDevice(k.Name); link.Attrs().Index != k.index && errors.Is(err, ErrTaken) {
+		return err // another vxtap was faster, and nobody is to blame but who started both
+	}
 	if link.Attrs().Index != k.index {
 		return fmt.Errorf("device %s is another one than a moment ago: somebody else is at work on it", k.Name)
 	}
