@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -143,7 +142,7 @@ func runDaemon(ctx context.Context, s settings, log *slog.Logger) error {
 		return err
 	}
 	access := s.etcd
-	access.Relieve = debug.FreeOSMemory // else a flood is remembered for minutes
+	access.Relieve = relieve // else a flood is remembered for minutes
 	store, err := etcd.Open(ctx, access, log)
 	if err != nil {
 		if health != nil {

@@ -176,7 +176,9 @@ func (h *testHost) get(url string) (string, error) {
 // no network namespace.
 func (h *testHost) status() Status {
 	h.Helper()
-	s, err := askDaemon(h.Context(), h.run, "")
+	ctx, cancel := context.WithTimeout(h.Context(), 20*time.Second) // one that hangs is not waited for
+	defer cancel()
+	s, err := askDaemon(ctx, h.run, "")
 	if err != nil {
 		h.Fatal(err)
 	}

@@ -70,6 +70,12 @@ func onDisk(t *testing.T, s *segment) *daemon {
 	if w := (&rememberer{segment: s, path: s.d.memoryPath()}); !w.write() || w.failed {
 		t.Fatal("nothing was written")
 	}
+	// Of how long the machine has run the clock of a bubble knows nothing.
+	m, err := lease.ReadMemory(s.d.memoryPath())
+	m.Uptime = lease.Uptime{}
+	if err := errors.Join(err, m.WriteFile(s.d.memoryPath())); err != nil {
+		t.Fatal(err)
+	}
 	d := &daemon{settings: s.d.settings, log: s.d.log, registry: s.d.registry}
 	d.home.Store(s.d.home.Load())
 	d.phase.Store(phaseWaiting)

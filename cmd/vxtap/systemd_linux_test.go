@@ -81,37 +81,33 @@ func silence(t *testing.T, c *net.UnixConn, d time.Duration) string {
 // is its lane's, and returns what lets it go on.
 func stopLane(t *testing.T, h *testHost, pid int) (resume func()) {
 	t.Helper()
+	// One thread does all of it: a tracer is a thread.
+	runtime.LockOSThread()
 	tid := 0
 	h.eventually("the lane sleeps", func() error {
-		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
 		if err != nil {
 			return err
 		}
-		for _, name := range tasks {
-			call, err := os.ReadFile(name)
-			if err != nil {
-				continue // the thread has ended
+		for _, task := range tasks {
+			if !sleepsLong(task) {
+				continue
 			}
-			number, _, _ := strings.Cut(string(call), " ")
-			if number == strconv.Itoa(unix.SYS_PPOLL) {
-				tid, err = strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			if tid, err = strconv.Atoi(filepath.Base(task)); err != nil {
+				return err
+			}
+			if err := seize(t, tid); err != nil {
+				return err
+			}
+			if sleepsLong(task) {
+				return nil
+			}
+			if err := unix.PtraceDetach(tid); err != nil {
 				return err
 			}
 		}
-		return errors.New("no thread is in ppoll")
+		return errors.New("no thread is in ppoll for long")
 	})
-	// One thread does all of it: a tracer is a thread.
-	runtime.LockOSThread()
-	if err := unix.PtraceSeize(tid); err != nil {
-		lacking(t, fmt.Sprintf("ptrace: %v", err))
-	}
-	if err := unix.PtraceInterrupt(tid); err != nil {
-		t.Fatal(err)
-	}
-	var ws unix.WaitStatus
-	if _, err := unix.Wait4(tid, &ws, unix.WALL, nil); err != nil {
-		t.Fatal(err)
-	}
 	return func() {
 		if err := unix.PtraceDetach(tid); err != nil {
 			t.Error(err)
@@ -154,4 +150,30 @@ func receive(t *testing.T, c *net.UnixConn) string {
 		t.Fatal(err)
 	}
 	return string(b[:n])
+}
+
+// sleepsLong reports whether a thread is in ppoll(2) without a time limit. A lane's
+// first sleep has one, and the Go runtime does not know of it: stopped there, the
+// thread would stop the whole daemon with the next garbage collection.
+func sleepsLong(task string) bool {
+	call, err := os.ReadFile(filepath.Join(task, "syscall"))
+	if err != nil {
+		return false // the thread has ended
+	}
+	args := strings.Fields(string(call)) // the number comes first
+	return len(args) > 3 && args[0] == strconv.Itoa(unix.SYS_PPOLL) && args[3] == "0x0"
+}
+
+// seize stops a thread.
+func seize(t *testing.T, tid int) error {
+	t.Helper()
+	if err := unix.PtraceSeize(tid); err != nil {
+		lacking(t, fmt.Sprintf("ptrace: %v", err))
+	}
+	if err := unix.PtraceInterrupt(tid); err != nil {
+		return err
+	}
+	var ws unix.WaitStatus
+	_, err := unix.Wait4(tid, &ws, unix.WALL, nil)
+	return err
 }

@@ -153,7 +153,7 @@ func (s *Store) batch(resp clientv3.WatchResponse, before int64) lease.Batch {
 	}
 	bytes := 0
 	for i, ev := range resp.Events {
-		bytes += len(ev.Kv.Key) + len(ev.Kv.Value)
+		bytes += len(ev.Kv.Key) + len(ev.Kv.Value) + eventCosts
 		b.Events[i] = lease.Event{Pair: s.pair(ev.Kv), Deleted: ev.Type == clientv3.EventTypeDelete}
 		b.Revision = ev.Kv.ModRevision
 	}

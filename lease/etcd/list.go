@@ -25,8 +25,8 @@ const (
 	// client is sent. Twenty thousand leases are in one.
 	maxMessage = 8 << 20
 	// pageBytes is what a page is to have that is read because everything in one
-	// message is too much.
-	pageBytes = 1 << 20
+	// message is too much. For each, etcd counts all keys that are still to come.
+	pageBytes = 2 << 20
 	// firstPage is how many keys the first page has, and mostKeys how many any has.
 	firstPage = 64
 	mostKeys  = 1 << 16
@@ -165,6 +165,8 @@ type relief struct {
 // See relief. A read of ten thousand leases has less.
 const (
 	reliefBytes = 4 << 20
+	// eventCosts is what an event costs a daemon beside its own bytes.
+	eventCosts  = 1 << 10
 	reliefDelay = 2 * time.Second
 )
 

@@ -28,6 +28,12 @@ func TestHostileDatagrams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	bed.Eventually(t, 5*time.Second, func() error { // h2's are those of no peer until then
+		if n := len(b.Status(1).Peers); n != 1 {
+			return fmt.Errorf("h1 knows %d peers, want 1", n)
+		}
+		return nil
+	})
 	const each = 200
 	good := append([]byte{0x08, 0, 0, 0, 0, 0, 1, 0}, make([]byte, 60)...)
 	with := func(i int, v byte) []byte { p := append([]byte(nil), good...); p[i] = v; return p }

@@ -28,7 +28,7 @@ const (
 	mostMore = 64 * mib
 	leftMore = 16 * mib
 	// gone is how long after a flood its memory may take to be given back.
-	gone = 15 * time.Second
+	gone = 30 * time.Second
 )
 
 // flood is what strangers put below the prefix, all of it below one key.

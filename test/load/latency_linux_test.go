@@ -29,6 +29,9 @@ const (
 	// wakes is how many threads are woken in turn for one round trip: each end, and
 	// each daemon twice.
 	wakes = 6
+	// work is what each of them has to do: on a busy machine one that does nothing is
+	// let run sooner than one that does.
+	work = 20 * time.Microsecond
 	// mostTimes is how many times longer than as many threads without any frames a
 	// round trip may take beyond mostTail: a daemon's has to share its processor with
 	// the kernel's part of the work.
@@ -37,7 +40,8 @@ const (
 
 // A frame that comes alone does not lie about until something else happens, with
 // offloads or without. What the machine itself adds is measured in the same
-// seconds: threads that wake each other, and do nothing else.
+// seconds: threads that wake each other, and do no more than to keep busy
+// for as long.
 func TestFewRoundTripsTakeLong(t *testing.T) {
 	for _, offload := range []string{"-offload=auto", "-offload=off"} {
 		t.Run(offload, func(t *testing.T) {
@@ -114,11 +118,13 @@ func startRing(t *testing.T, n int) *ring {
 	return r
 }
 
-// pass waits for a byte and writes one.
+// pass waits for a byte, works, and writes one.
 func pass(from, to int) error {
 	var b [1]byte
 	if n, err := unix.Read(from, b[:]); n != 1 {
 		return errors.Join(err, errors.New("the ring ends"))
+	}
+	for start := time.Now(); time.Since(start) < work; {
 	}
 	_, err := unix.Write(to, b[:])
 	return err
