@@ -226,7 +226,8 @@ func (r *Registry) patient(ctx context.Context, f func() error) error {
 	for {
 		alive.within(turnWithin)
 		err := f()
-		if answered(err) {
+		// What was compacted while it was read can be read anew.
+		if answered(err) && !errors.Is(err, ErrCompacted) {
 			return err
 		}
 		if ctx.Err() != nil {
