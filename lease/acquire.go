@@ -3,6 +3,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -316,8 +317,11 @@ func (a *acquisition) put(ctx context.Context, l *Lease) error {
 func (a *acquisition) write(ctx context.Context, l *Lease, f func() (int64, error)) error {
 	err := a.r.patient(ctx, func() error {
 		rev, err := f()
-		if err == nil {
+		switch {
+		case err == nil:
 			l.Revision = rev
+		case errors.Is(err, ErrNoSpace):
+			return cmp.Or(a.r.renewWaiting(ctx, l), err)
 		}
 		return err
 	})

@@ -3,6 +3,7 @@
 package lease_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -82,6 +83,75 @@ func TestSpaceIsNoticedByWhoeverHasNothingToWrite(t *testing.T) {
 		pass(time.Minute)
 		if now, err := leasetest.List(t.Context(), s, ""); err != nil || now.Revision != before.Revision || s.Calls("Put") != calls {
 			t.Errorf("got revision %d and %d calls more, error %v: to ask must write nothing, and end", now.Revision, s.Calls("Put")-calls, err)
+		}
+	})
+}
+
+// A host that gets another address while the store has no space keeps its lease for
+// as long as that lasts, and writes where it is when there is space again.
+func TestMoveThatWaitsForSpaceKeepsTheLease(t *testing.T) {
+	bubble(t, func(t *testing.T, s *leasetest.Store) {
+		var full atomic.Bool
+		fill(s, &full)
+		c := leasetest.Network(t)
+		const ttl = time.Minute
+		r := lease.New(s, lease.Options{TTL: ttl})
+		own := leasetest.Acquire(t, r, 1)
+		full.Store(true)
+		q := leasetest.Host(2)
+		q.MAC, q.Before, q.Holding = own.Attrs.MAC, own, true
+		var got lease.Lease
+		var err error
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			got, err = r.Acquire(t.Context(), c, q)
+		}()
+		pass(10 * ttl)
+		calls := s.Calls("KeepAlive")
+		if _, there := leasetest.Get(t, s, own.Key); !there || calls > 30 {
+			t.Errorf("the lease is there: %v, after %d renewals", there, calls)
+		}
+		if left := time.Until(r.Status().LeaseExpires); left <= 0 {
+			t.Errorf("status has a lease that ended %v ago", -left)
+		}
+		full.Store(false)
+		<-done
+		if err != nil || got.Key != own.Key || got.Created != own.Created || got.Attrs.PublicIP != q.PublicIP {
+			t.Errorf("got %v, %v", got, err)
+		}
+	})
+}
+
+// Where the lease has ended all the same, the host hears of it at once: it has lost it.
+func TestMoveThatWaitsForSpaceHearsOfALoss(t *testing.T) {
+	bubble(t, func(t *testing.T, s *leasetest.Store) {
+		var full atomic.Bool
+		fill(s, &full)
+		c := leasetest.Network(t)
+		r := lease.New(s, lease.Options{TTL: time.Minute})
+		own := leasetest.Acquire(t, r, 1)
+		full.Store(true)
+		q := leasetest.Host(2)
+		q.MAC, q.Before, q.Holding = own.Attrs.MAC, own, true
+		done := make(chan error)
+		go func() {
+			_, err := r.Acquire(t.Context(), c, q)
+			done <- err
+		}()
+		pass(10 * time.Second)
+		if err := s.Revoke(t.Context(), own.Grant); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-done:
+			if !errors.Is(err, lease.ErrLost) {
+				t.Errorf("got %v, want it lost", err)
+			}
+		case <-time.After(5 * time.Minute):
+			t.Error("the host waits, for a lease that has ended")
+			full.Store(false)
+			<-done
 		}
 	})
 }
