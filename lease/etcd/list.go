@@ -36,8 +36,8 @@ const (
 // leases, as long as its answer fits one message. What does not, since strangers
 // have put it there, is read in pages, all at the revision of the first. How many
 // keys a page has follows from how large the last one was; one that is too large is
-// cut in half, down to one key, and one key that is too large is handed over without
-// its value, which is never read.
+// tried with half as many, firstPage at most, down to one key, and one key that is too
+// large is handed over without its value, which is never read.
 func (s *Store) List(ctx context.Context, prefix string, take func(lease.Pair)) (int64, error) {
 	r := &reading{
 		s: s, take: take,
@@ -51,6 +51,7 @@ func (s *Store) List(ctx context.Context, prefix string, take func(lease.Pair)) 
 	if err != nil {
 		return 0, fmt.Errorf("read %s: %w", s.Path(prefix), err)
 	}
+	s.listsInVain.Store(0)
 	s.noteLarge(prefix, r.bytes > maxMessage/2)
 	s.relief.took(r.bytes)
 	return r.revision, nil
@@ -135,8 +136,8 @@ func isTooLarge(err error) bool {
 	return err != nil && !errors.As(rpctypes.Error(err), &known) && status.Code(err) == codes.ResourceExhausted
 }
 
-// isLarge reports whether prefix was more than one message when it was last read: etcd
-// need not put together again what is refused then.
+// isLarge reports whether prefix was more than half a message when it was last read, and
+// so may be more than one now: etcd need not put together what is refused then.
 func (s *Store) isLarge(prefix string) bool {
 	_, large := s.large.Load(prefix)
 	return large
@@ -160,6 +161,7 @@ type relief struct {
 	bytes   int
 	pending *time.Timer
 	closed  bool
+	calls   sync.WaitGroup // timers that have not ended
 }
 
 // See relief. A read of ten thousand leases has less.
@@ -177,20 +179,27 @@ func (r *relief) took(bytes int) {
 	if r.bytes += bytes; r.bytes < reliefBytes || r.pending != nil || r.closed || r.call == nil {
 		return
 	}
+	r.calls.Add(1)
 	r.pending = time.AfterFunc(reliefDelay, func() {
+		defer r.calls.Done()
 		r.mu.Lock()
+		closed := r.closed
 		r.bytes, r.pending = 0, nil
 		r.mu.Unlock()
-		r.call()
+		if !closed {
+			r.call()
+		}
 	})
 }
 
+// close returns when call is not running, and never will be again.
 func (r *relief) close() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed = true; r.pending != nil {
-		r.pending.Stop()
+	if r.closed = true; r.pending != nil && r.pending.Stop() {
+		r.calls.Done()
 	}
+	r.mu.Unlock()
+	r.calls.Wait()
 }
 
 // cutValue returns what is handed over of a value; the rest is free.

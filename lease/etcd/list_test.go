@@ -143,6 +143,38 @@ func TestListInPagesWhileThingsChange(t *testing.T) {
 	}
 }
 
+// On a slow line the small pages are answered in time, and must not take the time away
+// that a large one needs: else no read would ever come to its end.
+func TestAPageInVainGetsMoreTime(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t, "http")
+	s := openStore(t, Config{Endpoints: []string{srv.url("http")}, Prefix: "/net"})
+	junk(t, s, "subnets/a-", 10, megabyte)
+	for want := range int32(3) {
+		if n := s.listsInVain.Load(); n != want {
+			t.Errorf("after %d reads in vain the next one has the time of %d", want, n)
+		}
+		if want == 2 {
+			break
+		}
+		_, err := s.List(t.Context(), "subnets", func(p lease.Pair) {
+			if p.Key == "subnets/a-00000" { // of the first page, of more than one
+				srv.stop(t)
+			}
+		})
+		srv.cont(t)
+		if err == nil {
+			t.Fatal("everything was read from a server that stands still")
+		}
+	}
+	if _, err := s.List(t.Context(), "subnets", func(lease.Pair) {}); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.listsInVain.Load(); n != 0 {
+		t.Errorf("after a whole read the next one has the time of %d in vain", n)
+	}
+}
+
 // Ten thousand leases are one read, and one is enough to learn of a flood.
 func TestListReadsOnce(t *testing.T) {
 	srv := startServer(t, "http")
@@ -207,7 +239,7 @@ func TestLongKeys(t *testing.T) {
 	}
 }
 
-// Who reads much is told when it is over, once for all of it, and not after Close.
+// Who reads much is told when it is over, once for all of it.
 func TestRelief(t *testing.T) {
 	srv := startServer(t, "http")
 	var called atomic.Int32
