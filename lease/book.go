@@ -33,11 +33,10 @@ type book struct {
 	// crowds have what keys hold that are not in the book.
 	crowds []*crowd
 
-	entries   []*entry // in key order when the read is done
-	good, bad int      // of entries, how many make a lease and how many do not
-	// of entries, how many keep has asked for, and how many of these make a lease
-	kept, keptGood int
-	more           int // keys that are in the store and not in entries
+	entries        []*entry // in key order when the read is done
+	good, bad      int      // of entries, how many make a lease and how many do not
+	kept, keptGood int      // of entries, how many are there since keep asked for them, and how many of those make a lease
+	more           int      // keys that are in the store and not in entries
 
 	revision int64 // the store's, at which it was read
 }
