@@ -217,7 +217,9 @@ func listWhole(list func() (int64, error)) (revision int64, err error) {
 }
 
 // patient calls f until the store answers it, whatever the answer is, and says
-// in the log what it waits for. Beside what f returns it returns ctx's error.
+// in the log what it waits for. A read that is always cut off by the compaction of the
+// store's history (see listWhole) is no answer. Beside what f returns it returns ctx's
+// error.
 func (r *Registry) patient(ctx context.Context, f func() error) error {
 	var said pace
 	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
@@ -226,7 +228,7 @@ func (r *Registry) patient(ctx context.Context, f func() error) error {
 	for {
 		alive.within(turnWithin)
 		err := f()
-		if answered(err) {
+		if answered(err) && !errors.Is(err, ErrCompacted) {
 			return err
 		}
 		if ctx.Err() != nil {
