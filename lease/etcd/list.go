@@ -37,14 +37,7 @@ const (
 // tried with half as many, firstPage at most, down to one key, and one key that is too
 // large is handed over without its value, which is never read.
 func (s *Store) List(ctx context.Context, prefix string, take func(lease.Pair)) (int64, error) {
-	r := &reading{
-		s: s, take: take,
-		next: s.base + prefix, end: clientv3.GetPrefixRangeEnd(s.base + prefix),
-		limit: mostKeys,
-	}
-	if s.isLarge(prefix) {
-		r.limit = firstPage
-	}
+	r := s.begin(prefix, take)
 	err := r.run(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("read %s: %w", s.Path(prefix), err)
@@ -63,6 +56,20 @@ type reading struct {
 	limit     int    // keys of the next page
 	revision  int64  // of all pages; 0 before the first
 	bytes     int    // of all messages, and of those that were refused
+}
+
+// begin returns a List that has read nothing yet. Of what was a lot the last time
+// its first page is a small one.
+func (s *Store) begin(prefix string, take func(lease.Pair)) *reading {
+	r := &reading{
+		s: s, take: take,
+		next: s.base + prefix, end: clientv3.GetPrefixRangeEnd(s.base + prefix),
+		limit: mostKeys,
+	}
+	if s.isLarge(prefix) {
+		r.limit = firstPage
+	}
+	return r
 }
 
 // errTooLarge says that an answer is larger than maxMessage.

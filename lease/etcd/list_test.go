@@ -81,8 +81,8 @@ func TestListInPages(t *testing.T) {
 		if err != nil || n != 1000+30+3000+2 || cut != 32 {
 			t.Fatalf("%s: got %d keys, of them %d cut, %v", when, n, cut, err)
 		}
-		if !s.isLarge("subnets") {
-			t.Errorf("%s: it is not remembered that this is a lot", when)
+		if r := s.begin("subnets", nil); r.limit != firstPage {
+			t.Errorf("%s: the next read begins with %d keys, though this was a lot", when, r.limit)
 		}
 		if resp, err := client(t, s).Get(t.Context(), "x"); err != nil || resp.Header.Revision != revision {
 			t.Errorf("%s: got revision %d, etcd is at %d, %v", when, revision, resp.Header.Revision, err)
@@ -183,7 +183,7 @@ func TestListReadsOnce(t *testing.T) {
 	srv := startServer(t, "http")
 	s := openStore(t, Config{Endpoints: []string{srv.url("http")}, Prefix: "/net"})
 	fill(t, s, 10000)
-	r := &reading{s: s, take: func(lease.Pair) {}, next: s.base + "subnets", end: clientv3.GetPrefixRangeEnd(s.base + "subnets"), limit: mostKeys}
+	r := s.begin("subnets", func(lease.Pair) {})
 	resp, err := r.page(t.Context())
 	if err != nil || len(resp.Kvs) != 10000 || resp.More {
 		t.Fatalf("got %v", err)
