@@ -39,12 +39,12 @@ const (
 func (s *Store) List(ctx context.Context, prefix string, take func(lease.Pair)) (int64, error) {
 	r := s.begin(prefix, take)
 	err := r.run(ctx)
+	s.relief.took(r.bytes)
 	if err != nil {
 		return 0, fmt.Errorf("read %s: %w", s.Path(prefix), err)
 	}
 	s.listsInVain.Store(0)
 	s.noteLarge(prefix, r.bytes > maxMessage/2)
-	s.relief.took(r.bytes)
 	return r.revision, nil
 }
 

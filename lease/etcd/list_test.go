@@ -127,7 +127,7 @@ func TestListInPagesWhileThingsChange(t *testing.T) {
 		t.Errorf("the watch from %d on has %d changes, want 2", revision+1, seen)
 	}
 
-	compacted := false
+	compacted, read := false, s.relief.bytes
 	_, err = s.List(t.Context(), "subnets", func(lease.Pair) {
 		if compacted {
 			return
@@ -143,6 +143,9 @@ func TestListInPagesWhileThingsChange(t *testing.T) {
 	})
 	if !errors.Is(err, lease.ErrCompacted) {
 		t.Errorf("got %v for pages at a revision that was compacted", err)
+	}
+	if s.relief.bytes == read {
+		t.Error("what was read in vain is not counted as memory to be given back")
 	}
 }
 
