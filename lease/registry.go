@@ -234,6 +234,7 @@ func (r *Registry) patientRead(ctx context.Context, f func(from Keys) error) err
 	for {
 		alive.within(turnWithin)
 		err := f(alive.reads(r.store))
+		// What was compacted while it was read can be read anew.
 		if answered(err) && !errors.Is(err, ErrCompacted) {
 			return err
 		}

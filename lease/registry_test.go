@@ -157,3 +157,23 @@ func TestOwn(t *testing.T) {
 		}
 	})
 }
+
+// A store whose history is compacted again and again while it is read is asked again:
+// that is no answer.
+func TestReadThatIsCompactedAgainAndAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, s *leasetest.Store) {
+		leasetest.Put(t, s, "subnets/10.5.1.0-24", leasetest.Value(t, 1), 0)
+		left := 12
+		s.Hook(func(c leasetest.Call) error {
+			if c.Op == "List" && !c.Done && left > 0 {
+				left--
+				return lease.ErrCompacted
+			}
+			return nil
+		})
+		own, held, err := lease.New(s, lease.Options{}).Own(t.Context(), leasetest.Host(1).PublicIP)
+		if err != nil || !held || own.Key != "subnets/10.5.1.0-24" {
+			t.Errorf("got %v, %v, %v", own, held, err)
+		}
+	})
+}

@@ -4,6 +4,7 @@ package etcd
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/metadata"
 
 	"vxtap/lease"
 )
@@ -109,7 +111,7 @@ func (s *Store) watch(ctx context.Context, prefix string, from int64, deliver fu
 	}
 	// A member that lost its leader would go on and say nothing; this way it
 	// ends the watch, and the client finds another member.
-	wctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
+	wctx, cancel := context.WithCancelCause(ownStream(clientv3.WithRequireLeader(ctx), prefix))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel(nil)
@@ -137,6 +139,13 @@ func (s *Store) watch(ctx context.Context, prefix string, from int64, deliver fu
 		return cause
 	}
 	return errHungUp
+}
+
+// ownStream has the client watch prefix by a stream of its own: it gives one to each
+// set of metadata (clientv3, streamKeyFromCtx). In one stream, a message that is too
+// large for the watch of all leases ends that of our own and of the config as well.
+func ownStream(ctx context.Context, prefix string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "vxtap-watch", hex.EncodeToString([]byte(prefix)))
 }
 
 // batch converts one message. Its Revision is that of the last event in it, not

@@ -41,6 +41,8 @@ func (s *Store) List(ctx context.Context, prefix string, take func(lease.Pair)) 
 	err := r.run(ctx)
 	s.relief.took(r.bytes)
 	if err != nil {
+		// It may be too much for etcd to put together in that time.
+		s.noteLarge(prefix, r.late || s.isLarge(prefix))
 		return 0, fmt.Errorf("read %s: %w", s.Path(prefix), err)
 	}
 	s.listsInVain.Store(0)
@@ -56,6 +58,7 @@ type reading struct {
 	limit     int    // keys of the next page
 	revision  int64  // of all pages; 0 before the first
 	bytes     int    // of all messages, and of those that were refused
+	late      bool   // a page has not come in time
 }
 
 // begin returns a List that has read nothing yet. Of what was a lot the last time
@@ -107,6 +110,7 @@ func (r *reading) page(ctx context.Context, also ...clientv3.OpOption) (resp *cl
 		if tooLarge = isTooLarge(err); tooLarge {
 			return nil // etcd is well
 		}
+		r.late = isLate(err)
 		return err
 	})
 	if tooLarge {
@@ -141,8 +145,14 @@ func isTooLarge(err error) bool {
 	return err != nil && !errors.As(rpctypes.Error(err), &known) && status.Code(err) == codes.ResourceExhausted
 }
 
+// isLate reports whether err is that an answer has not come in time.
+func isLate(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded
+}
+
 // isLarge reports whether prefix was more than half a message when it was last read, and
-// so may be more than one now: etcd need not put together what is refused then.
+// so may be more than one now, or nobody knows since that took too long: etcd need
+// not put together what is refused then.
 func (s *Store) isLarge(prefix string) bool {
 	_, large := s.large.Load(prefix)
 	return large

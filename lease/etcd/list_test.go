@@ -278,3 +278,65 @@ func TestRelief(t *testing.T) {
 		t.Errorf("told %d times, want once", n)
 	}
 }
+
+// What takes etcd too long to put together is asked for in pages from then on, and no
+// more when it turns out to be little.
+func TestListInPagesAfterOneInVain(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t, "http")
+	s := openStore(t, Config{Endpoints: []string{srv.url("http")}, Prefix: "/net"})
+	fill(t, s, 1000)
+	if _, err := leasetest.List(t.Context(), s, "subnets"); err != nil || s.isLarge("subnets") {
+		t.Fatalf("1000 leases are a lot, %v", err)
+	}
+	srv.stop(t)
+	defer srv.cont(t)
+	if _, err := leasetest.List(t.Context(), s, "subnets"); err == nil || !s.isLarge("subnets") {
+		t.Errorf("got %v, and the next read is in pages: %v", err, s.isLarge("subnets"))
+	}
+	srv.cont(t)
+	l, err := leasetest.List(t.Context(), s, "subnets")
+	if err != nil || len(l.Pairs) != 1000 || s.isLarge("subnets") {
+		t.Errorf("got %d leases, %v; the one after it is in pages: %v", len(l.Pairs), err, s.isLarge("subnets"))
+	}
+}
+
+// What is too large for one watch does not end another one.
+func TestWatchBesideOneThatIsSentTooMuch(t *testing.T) {
+	c := startLarge(t)
+	s := openStore(t, c)
+	at, err := s.Put(t.Context(), "config", []byte("{}"), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	begun, changed, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		first := true
+		ended <- s.Watch(ctx, "config", at+1, func(b lease.Batch) {
+			if first {
+				first = false
+				close(begun)
+			}
+			if len(b.Events) > 0 {
+				close(changed)
+			}
+		})
+	}()
+	<-begun
+	putLarge(t, c, "subnets/large", 9*megabyte)
+	if err := s.Watch(t.Context(), "subnets", at+1, func(lease.Batch) {}); err == nil {
+		t.Error("got no error for a message of 9 MB")
+	}
+	if _, err := s.Put(t.Context(), "config", []byte("{ }"), at, 0); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-changed:
+		cancel()
+		<-ended
+	case err := <-ended:
+		cancel()
+		t.Errorf("the watch of the config ended: %v", err)
+	}
+}
