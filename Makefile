@@ -97,7 +97,7 @@ tidy-check: ## fail if go.mod or go.sum need a change
 .PHONY: unit
 unit: ## unit tests with the race detector, fuzz seeds included
 	@packages=$$(go list ./... | grep -v '^vxtap/test/'); \
-	CGO_ENABLED=$(if $(RACE),1,0) go test -json $(RACE) -shuffle=on -timeout 5m $$packages ./test/arch ./test/report | go run ./test/report
+	CGO_ENABLED=$(if $(RACE),1,0) go test -json $(RACE) -shuffle=on -timeout 10m $$packages ./test/arch ./test/report | go run ./test/report
 
 .PHONY: portability
 portability: ## compile and vet, tests included, for every other platform

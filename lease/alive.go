@@ -3,6 +3,7 @@
 package lease
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -47,6 +48,23 @@ func (g *sign) end() {
 	g.of.mu.Lock()
 	defer g.of.mu.Unlock()
 	delete(g.of.all, g)
+}
+
+// reads returns keys whose List counts as turns of the loop, one with each key: what
+// strangers have put there may take longer to be read than any promise, and to begin
+// again does not mend that.
+func (g *sign) reads(keys Keys) Keys { return readSign{keys, g} }
+
+type readSign struct {
+	Keys
+	of *sign
+}
+
+func (r readSign) List(ctx context.Context, prefix string, take func(Pair)) (int64, error) {
+	return r.Keys.List(ctx, prefix, func(p Pair) {
+		r.of.within(turnWithin)
+		take(p)
+	})
 }
 
 // Alive returns an error if one of the loops under Watch and Keep, or a call

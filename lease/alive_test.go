@@ -4,6 +4,7 @@ package lease_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -59,6 +60,47 @@ func TestAliveWhateverTheStoreDoes(t *testing.T) {
 			if err := r.Alive(); err != nil {
 				t.Fatalf("after %d minutes: %v", minute, err)
 			}
+		}
+	})
+}
+
+// slowStore hands what is below subnets over in pieces, on a slow line: what
+// strangers have put there comes first.
+type slowStore struct {
+	*leasetest.Store
+	pieces int
+}
+
+func (s *slowStore) List(ctx context.Context, prefix string, take func(lease.Pair)) (int64, error) {
+	for n := 0; n < s.pieces && strings.HasPrefix(prefix, "subnets"); n++ {
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(20 * time.Second):
+		}
+		take(lease.Pair{Key: fmt.Sprintf("subnets-%03d", n), Value: []byte("x"), Created: 1, Revision: 1})
+	}
+	return s.Store.List(ctx, prefix, take)
+}
+
+// A flood that takes long to be read is nothing that a restart mends: it would begin
+// again. What has been read for once does not excuse the watch after it.
+func TestAliveWhileMuchIsRead(t *testing.T) {
+	bubble(t, func(t *testing.T, inner *leasetest.Store) {
+		s := &slowStore{inner, 60}
+		r := lease.New(s, lease.Options{})
+		leasetest.Keep(t, r, leasetest.Acquire(t, lease.New(inner, lease.Options{}), 2))
+		got := make(chan lease.Lease, 1)
+		go func() { got <- leasetest.Acquire(t, r, 1) }()
+		w := leasetest.Watch(t, r)
+		for ten := range 6 * 120 { // two reads to acquire, and four rounds of the watch
+			pass(10 * time.Second)
+			if err := r.Alive(); err != nil {
+				t.Fatalf("after %v: %v", time.Duration(ten)*10*time.Second, err)
+			}
+		}
+		if last, _ := w.Last(); len(got) != 1 || len(last.Rejected) != s.pieces {
+			t.Errorf("got a lease: %v, and %d rejected keys", len(got) == 1, len(last.Rejected))
 		}
 	})
 }

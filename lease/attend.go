@@ -17,18 +17,24 @@ type attention struct {
 	// follow reads and then watches, with Registry.watchAwhile. It ends with nil
 	// when the next read is due, with ErrLost when there is nothing to attend to
 	// any more, else when something breaks.
-	follow func(context.Context, *backoff) error
+	follow func(context.Context, *turn) error
+}
+
+// turn is what a loop that follows something goes by: how long it waits when it has
+// failed, and where it shows that it is alive.
+type turn struct {
+	backoff
+	alive *sign
 }
 
 // attend has a followed until ctx ends (nil), or until that returns ErrLost.
 func (r *Registry) attend(ctx context.Context, a attention) error {
 	var said pace
-	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
-	alive := r.signs.begin(a.what)
-	defer alive.end()
+	t := &turn{backoff{least: 100 * time.Millisecond, most: 2 * time.Second}, r.signs.begin(a.what)}
+	defer t.alive.end()
 	for {
-		alive.within(r.o.Resync + turnWithin) // a quiet watch lasts until the next read
-		err := a.follow(ctx, &b)
+		t.alive.within(turnWithin)
+		err := a.follow(ctx, t)
 		switch {
 		case errors.Is(err, ErrLost):
 			return err
@@ -41,7 +47,7 @@ func (r *Registry) attend(ctx context.Context, a attention) error {
 		if !errors.Is(err, errBehind) && said.due(err.Error()) {
 			a.log.Warn("not watched at present, what was last known stays", "task", a.what, "error", err)
 		}
-		if sleep(ctx, b.next()) != nil {
+		if sleep(ctx, t.next()) != nil {
 			return nil
 		}
 	}
@@ -71,10 +77,11 @@ func (r *Registry) tellOf(ctx context.Context, what string, news <-chan struct{}
 
 // watchAwhile watches what begins with prefix until the next full read is due or
 // ctx ends (nil), or until the watch breaks.
-func (r *Registry) watchAwhile(ctx context.Context, prefix string, from int64, b *backoff, deliver func(Batch)) error {
+func (r *Registry) watchAwhile(ctx context.Context, prefix string, from int64, t *turn, deliver func(Batch)) error {
+	t.alive.within(r.o.Resync + turnWithin) // a quiet watch lasts until the next read
 	timed, cancel := context.WithTimeout(ctx, jitter(r.o.Resync, r.o.Resync/5))
 	defer cancel()
-	err := r.watch(timed, prefix, from, b, deliver)
+	err := r.watch(timed, prefix, from, &t.backoff, deliver)
 	if timed.Err() != nil {
 		return nil
 	}

@@ -33,10 +33,10 @@ type book struct {
 	// crowds have what keys hold that are not in the book.
 	crowds []*crowd
 
-	entries   []*entry // in key order when the read is done
-	good, bad int      // of entries, how many make a lease and how many do not
-	kept      int
-	more      int // keys that are in the store and not in entries
+	entries        []*entry // in key order when the read is done
+	good, bad      int      // of entries, how many make a lease and how many do not
+	kept, keptGood int      // of entries, how many are there since keep asked for them, and how many of those make a lease
+	more           int      // keys that are in the store and not in entries
 
 	revision int64 // the store's, at which it was read
 }
@@ -91,6 +91,9 @@ func (b *book) keeps(e *entry) bool {
 		return false
 	}
 	b.kept++
+	if e.fault == "" {
+		b.keptGood++
+	}
 	return true
 }
 
@@ -124,6 +127,7 @@ func (b *book) prune() {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Key, b.Key))
 	})
 	b.entries, b.good = append(bad, good[:maxLeases]...), maxLeases
+	b.kept, b.keptGood = b.kept-b.keptGood, 0 // those are among the youngest again
 	for _, e := range good[maxLeases:] {
 		if b.keeps(e) {
 			b.entries = append(b.entries, e)

@@ -142,6 +142,25 @@ func TestBookOfAHostThatStarts(t *testing.T) {
 	}
 }
 
+// Of the entries that are to be kept each counts once, however often the book is
+// pruned: else a flood that is large enough would take their places.
+func TestBookCountsWhatItKeepsOnce(t *testing.T) {
+	const own = "subnets/10.0.0.0-24" // the first key, and the youngest
+	b := &book{keep: func(e *entry) bool { return e.Key == own }}
+	const flood = 3 * maxLeases
+	for i := range flood {
+		created := int64(i + 1)
+		if i == 0 {
+			created = flood + 1
+		}
+		b.add(Pair{Key: fmt.Sprintf("subnets/%d.%d.%d.0-24", 10+i>>16, i>>8&255, i&255), Value: []byte(golden), Created: created, Revision: created})
+	}
+	b.close()
+	if !containsKey(b.entries, own) || b.good != maxLeases+1 || b.kept != 1 {
+		t.Errorf("got %d leases, of which %d are kept", b.good, b.kept)
+	}
+}
+
 func containsKey(entries []*entry, key string) bool {
 	for _, e := range entries {
 		if e.Key == key {

@@ -103,7 +103,7 @@ func (k *keeper) renew(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, ErrNoGrant):
-			if err := k.ended(ctx, grant); err != nil {
+			if err := k.ended(ctx, alive.reads(k.r.store), grant); err != nil {
 				return err
 			}
 			wait = b.next()
@@ -152,11 +152,11 @@ func (k *keeper) interval(ttl time.Duration) time.Duration {
 }
 
 // ended finds out what became of the key whose grant is no more.
-func (k *keeper) ended(ctx context.Context, grant GrantID) error {
+func (k *keeper) ended(ctx context.Context, from Keys, grant GrantID) error {
 	if k.current() != grant {
 		return nil
 	}
-	if _, err := k.look(ctx); errors.Is(err, ErrLost) {
+	if _, err := k.look(ctx, from); errors.Is(err, ErrLost) {
 		return err
 	}
 	return nil
@@ -169,15 +169,15 @@ func (k *keeper) guard(ctx context.Context) error {
 
 // follow looks at our key and then watches it, until the next full look is due
 // (nil), the watch breaks, or the lease is lost.
-func (k *keeper) follow(ctx context.Context, b *backoff) error {
-	rev, err := k.look(ctx)
+func (k *keeper) follow(ctx context.Context, t *turn) error {
+	rev, err := k.look(ctx, t.alive.reads(k.r.store))
 	if err != nil {
 		return err
 	}
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var lost error
-	err = k.r.watchAwhile(inner, k.own.Key, rev+1, b, func(batch Batch) {
+	err = k.r.watchAwhile(inner, k.own.Key, rev+1, t, func(batch Batch) {
 		for _, ev := range batch.Events {
 			if ev.Key != k.own.Key || lost != nil || k.knows(ev.Revision) {
 				continue
@@ -193,9 +193,9 @@ func (k *keeper) follow(ctx context.Context, b *backoff) error {
 	return err
 }
 
-// look reads our key and returns the revision at which it did.
-func (k *keeper) look(ctx context.Context) (int64, error) {
-	p, revision, err := readPair(ctx, k.r.store, k.own.Key)
+// look reads our key, from what has it, and returns the revision at which it did.
+func (k *keeper) look(ctx context.Context, from Keys) (int64, error) {
+	p, revision, err := readPair(ctx, from, k.own.Key)
 	if err != nil {
 		return 0, err
 	}

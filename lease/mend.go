@@ -108,7 +108,7 @@ func (k *keeper) currentJunk() *junk {
 // putBack writes our value over junk once, and returns the junk: nil if there
 // is none, or if nobody knows since the look failed.
 func (k *keeper) putBack(ctx context.Context) (*junk, error) {
-	if _, err := k.look(ctx); err != nil {
+	if _, err := k.look(ctx, k.r.store); err != nil {
 		return nil, err
 	}
 	j := k.currentJunk()

@@ -112,11 +112,11 @@ func (a *acquisition) confirm(ctx context.Context, l Lease) error {
 // one that has some of its IPv6 half, as far as there are any.
 func (a *acquisition) before(ctx context.Context, l Lease) (found []*entry, err error) {
 	v4, v6 := a.c.ipv4(), a.c.ipv6()
-	err = a.r.patient(ctx, func() error {
+	err = a.r.patientRead(ctx, func(from Keys) error {
 		var ipv4, ipv6 *entry
 		_, err := listWhole(func() (int64, error) {
 			ipv4, ipv6 = nil, nil
-			return a.r.store.List(ctx, subnetsList, func(p Pair) {
+			return from.List(ctx, subnetsList, func(p Pair) {
 				e := readEntry(p)
 				if e.Created >= l.Created || e.Key == l.Key {
 					return

@@ -171,8 +171,8 @@ func (r *Registry) Own(ctx context.Context, publicIP netip.Addr) (Lease, bool, e
 // book reads everything under subnets into b, with patience.
 func (r *Registry) book(ctx context.Context, b book) (*book, error) {
 	var read *book
-	err := r.patient(ctx, func() (err error) {
-		read, err = b.read(ctx, r.store)
+	err := r.patientRead(ctx, func(from Keys) (err error) {
+		read, err = b.read(ctx, from)
 		return err
 	})
 	return read, err
@@ -180,8 +180,8 @@ func (r *Registry) book(ctx context.Context, b book) (*book, error) {
 
 // pair reads one key, with patience; its Revision is 0 if there is none.
 func (r *Registry) pair(ctx context.Context, key string) (p Pair, err error) {
-	err = r.patient(ctx, func() error {
-		p, _, err = readPair(ctx, r.store, key)
+	err = r.patientRead(ctx, func(from Keys) error {
+		p, _, err = readPair(ctx, from, key)
 		return err
 	})
 	return p, err
@@ -217,15 +217,23 @@ func listWhole(list func() (int64, error)) (revision int64, err error) {
 }
 
 // patient calls f until the store answers it, whatever the answer is, and says
-// in the log what it waits for. Beside what f returns it returns ctx's error.
+// in the log what it waits for. A read that is always cut off by the compaction of the
+// store's history (see listWhole) is no answer. Beside what f returns it returns ctx's
+// error.
 func (r *Registry) patient(ctx context.Context, f func() error) error {
+	return r.patientRead(ctx, func(Keys) error { return f() })
+}
+
+// patientRead is patient for an f that reads what may be much, from the keys that it is
+// given.
+func (r *Registry) patientRead(ctx context.Context, f func(from Keys) error) error {
 	var said pace
 	b := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
 	alive := r.signs.begin("waiting for etcd")
 	defer alive.end()
 	for {
 		alive.within(turnWithin)
-		err := f()
+		err := f(alive.reads(r.store))
 		// What was compacted while it was read can be read anew.
 		if answered(err) && !errors.Is(err, ErrCompacted) {
 			return err

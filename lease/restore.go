@@ -114,7 +114,7 @@ func (k *keeper) awaitForeign(ctx context.Context, long time.Duration) (*foreign
 // putOver writes our value over f if f still stands there, and reports whether it
 // did, or may have.
 func (k *keeper) putOver(ctx context.Context, f *foreign) (wrote bool, err error) {
-	if _, err := k.look(ctx); err != nil {
+	if _, err := k.look(ctx, k.r.store); err != nil {
 		return false, err
 	}
 	if now := k.currentForeign(); now == nil || now.revision != f.revision {

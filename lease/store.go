@@ -11,7 +11,8 @@ import (
 // Store is what this package asks of a key-value store with revisions, as etcd
 // has them. Keys are relative to the prefix of the network that the store was
 // opened for: "config", "subnets/10.5.52.0-24". All methods may be called
-// concurrently. Every call ends in bounded time by itself, Watch excepted.
+// concurrently. Every call ends in bounded time by itself, Watch excepted, and List
+// within bounded time of what it has handed over last.
 type Store interface {
 	Keys
 	Grants

@@ -79,15 +79,15 @@ func (f *follower) changed() {
 
 // follow reads all leases and then watches them, until the next full read is
 // due (nil) or something breaks.
-func (f *follower) follow(ctx context.Context, b *backoff) error {
-	read, err := book{}.read(ctx, f.r.store)
+func (f *follower) follow(ctx context.Context, t *turn) error {
+	read, err := book{}.read(ctx, t.alive.reads(f.r.store))
 	if err != nil {
 		return err
 	}
 	if err := f.replace(read, read.revision); err != nil {
 		return err
 	}
-	return f.r.watchAwhile(ctx, subnetsList, read.revision+1, b, f.apply)
+	return f.r.watchAwhile(ctx, subnetsList, read.revision+1, t, f.apply)
 }
 
 // replace takes in a full read.

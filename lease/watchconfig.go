@@ -76,15 +76,15 @@ func (f *configFollower) current() ConfigNews {
 
 // follow reads the config and then watches it, until the next read is due (nil)
 // or something breaks.
-func (f *configFollower) follow(ctx context.Context, b *backoff) error {
-	p, revision, err := readPair(ctx, f.r.store, configKey)
+func (f *configFollower) follow(ctx context.Context, t *turn) error {
+	p, revision, err := readPair(ctx, t.alive.reads(f.r.store), configKey)
 	if err != nil {
 		return err
 	}
 	if err := f.replace(p, revision); err != nil {
 		return err
 	}
-	return f.r.watchAwhile(ctx, configKey, revision+1, b, f.apply)
+	return f.r.watchAwhile(ctx, configKey, revision+1, t, f.apply)
 }
 
 // replace takes in a read. One that is older than what is known has to be proven,

@@ -88,8 +88,9 @@ type Store struct {
 	reached atomic.Bool  // etcd has answered at least once
 	late    atomic.Bool  // a call has got no answer since refresh looked last
 	vain    atomic.Int32 // calls in a row that have got no answer in time, but for reads of much
-	// listsInVain is vain of those that may carry megabytes. On a slow line small
-	// calls are answered, and must not take the time away that a large one needs.
+	// listsInVain is vain of those that may carry megabytes, until a List has read all
+	// of it. On a slow line small calls, and small pages, are answered, and must not
+	// take the time away that a large one needs.
 	listsInVain atomic.Int32
 	probed      diagnosis
 
@@ -247,8 +248,8 @@ func (s *Store) newSession(ctx context.Context) (*session, error) {
 
 // call runs f against etcd within limit and explains its error.
 func (s *Store) call(ctx context.Context, limit time.Duration, f func(context.Context, *clientv3.Client) error) error {
-	vain := &s.vain
-	if limit == listTimeout {
+	vain, much := &s.vain, limit == listTimeout
+	if much {
 		vain = &s.listsInVain
 	}
 	switch {
@@ -266,10 +267,12 @@ func (s *Store) call(ctx context.Context, limit time.Duration, f func(context.Co
 		err = f(timed, c.Client)
 	}
 	late := errors.Is(timed.Err(), context.DeadlineExceeded)
-	if late && ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+	case late:
 		vain.Add(1)
 		s.late.Store(true)
-	} else if ctx.Err() == nil {
+	case !much || err != nil: // a page says nothing of the next, which may be larger: see List
 		vain.Store(0)
 	}
 	if err == nil {

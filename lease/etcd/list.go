@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -36,25 +34,19 @@ const (
 // leases, as long as its answer fits one message. What does not, since strangers
 // have put it there, is read in pages, all at the revision of the first. How many
 // keys a page has follows from how large the last one was; one that is too large is
-// cut in half, down to one key, and one key that is too large is handed over without
-// its value, which is never read.
+// tried with half as many, firstPage at most, down to one key, and one key that is too
+// large is handed over without its value, which is never read.
 func (s *Store) List(ctx context.Context, prefix string, take func(lease.Pair)) (int64, error) {
-	r := &reading{
-		s: s, take: take,
-		next: s.base + prefix, end: clientv3.GetPrefixRangeEnd(s.base + prefix),
-		limit: mostKeys,
-	}
-	if s.isLarge(prefix) {
-		r.limit = firstPage
-	}
+	r := s.begin(prefix, take)
 	err := r.run(ctx)
+	s.relief.took(r.bytes)
 	if err != nil {
 		// It may be too much for etcd to put together in that time.
 		s.noteLarge(prefix, r.late || s.isLarge(prefix))
 		return 0, fmt.Errorf("read %s: %w", s.Path(prefix), err)
 	}
+	s.listsInVain.Store(0)
 	s.noteLarge(prefix, r.bytes > maxMessage/2)
-	s.relief.took(r.bytes)
 	return r.revision, nil
 }
 
@@ -67,6 +59,20 @@ type reading struct {
 	revision  int64  // of all pages; 0 before the first
 	bytes     int    // of all messages, and of those that were refused
 	late      bool   // a page has not come in time
+}
+
+// begin returns a List that has read nothing yet. Of what was a lot the last time
+// its first page is a small one.
+func (s *Store) begin(prefix string, take func(lease.Pair)) *reading {
+	r := &reading{
+		s: s, take: take,
+		next: s.base + prefix, end: clientv3.GetPrefixRangeEnd(s.base + prefix),
+		limit: mostKeys,
+	}
+	if s.isLarge(prefix) {
+		r.limit = firstPage
+	}
+	return r
 }
 
 // errTooLarge says that an answer is larger than maxMessage.
@@ -144,9 +150,9 @@ func isLate(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded
 }
 
-// isLarge reports whether prefix was more than one message when it was last read, or
-// nobody knows since that took too long: etcd need not put together again what is
-// refused then.
+// isLarge reports whether prefix was more than half a message when it was last read, and
+// so may be more than one now, or nobody knows since that took too long: etcd need
+// not put together what is refused then.
 func (s *Store) isLarge(prefix string) bool {
 	_, large := s.large.Load(prefix)
 	return large
@@ -158,49 +164,6 @@ func (s *Store) noteLarge(prefix string, large bool) {
 		return
 	}
 	s.large.Delete(prefix)
-}
-
-// relief has Config.Relieve called when much has been read that is no longer needed:
-// reliefDelay later, so that a flood that lasts is one call every while, and the last
-// of it is followed by one.
-type relief struct {
-	call func() // nil: nobody wants to know
-
-	mu      sync.Mutex
-	bytes   int
-	pending *time.Timer
-	closed  bool
-}
-
-// See relief. A read of ten thousand leases has less.
-const (
-	reliefBytes = 4 << 20
-	// eventCosts is what an event costs a daemon beside its own bytes.
-	eventCosts  = 1 << 10
-	reliefDelay = 2 * time.Second
-)
-
-// took notes that so many bytes have been read.
-func (r *relief) took(bytes int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.bytes += bytes; r.bytes < reliefBytes || r.pending != nil || r.closed || r.call == nil {
-		return
-	}
-	r.pending = time.AfterFunc(reliefDelay, func() {
-		r.mu.Lock()
-		r.bytes, r.pending = 0, nil
-		r.mu.Unlock()
-		r.call()
-	})
-}
-
-func (r *relief) close() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed = true; r.pending != nil {
-		r.pending.Stop()
-	}
 }
 
 // cutValue returns what is handed over of a value; the rest is free.

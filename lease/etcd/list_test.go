@@ -81,6 +81,9 @@ func TestListInPages(t *testing.T) {
 		if err != nil || n != 1000+30+3000+2 || cut != 32 {
 			t.Fatalf("%s: got %d keys, of them %d cut, %v", when, n, cut, err)
 		}
+		if r := s.begin("subnets", nil); r.limit != firstPage {
+			t.Errorf("%s: the next read begins with %d keys, though this was a lot", when, r.limit)
+		}
 		if resp, err := client(t, s).Get(t.Context(), "x"); err != nil || resp.Header.Revision != revision {
 			t.Errorf("%s: got revision %d, etcd is at %d, %v", when, revision, resp.Header.Revision, err)
 		}
@@ -124,7 +127,7 @@ func TestListInPagesWhileThingsChange(t *testing.T) {
 		t.Errorf("the watch from %d on has %d changes, want 2", revision+1, seen)
 	}
 
-	compacted := false
+	compacted, read := false, s.relief.bytes
 	_, err = s.List(t.Context(), "subnets", func(lease.Pair) {
 		if compacted {
 			return
@@ -141,14 +144,49 @@ func TestListInPagesWhileThingsChange(t *testing.T) {
 	if !errors.Is(err, lease.ErrCompacted) {
 		t.Errorf("got %v for pages at a revision that was compacted", err)
 	}
+	if s.relief.bytes == read {
+		t.Error("what was read in vain is not counted as memory to be given back")
+	}
 }
 
-// Ten thousand leases are one read, and one is enough to learn of a flood.
+// On a slow line the small pages are answered in time, and must not take the time away
+// that a large one needs: else no read would ever come to its end.
+func TestAPageInVainGetsMoreTime(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t, "http")
+	s := openStore(t, Config{Endpoints: []string{srv.url("http")}, Prefix: "/net"})
+	junk(t, s, "subnets/a-", 10, megabyte)
+	for want := range int32(3) {
+		if n := s.listsInVain.Load(); n != want {
+			t.Errorf("after %d reads in vain the next one has the time of %d", want, n)
+		}
+		if want == 2 {
+			break
+		}
+		_, err := s.List(t.Context(), "subnets", func(p lease.Pair) {
+			if p.Key == "subnets/a-00000" { // of the first page, of more than one
+				srv.stop(t)
+			}
+		})
+		srv.cont(t)
+		if err == nil {
+			t.Fatal("everything was read from a server that stands still")
+		}
+	}
+	if _, err := s.List(t.Context(), "subnets", func(lease.Pair) {}); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.listsInVain.Load(); n != 0 {
+		t.Errorf("after a whole read the next one has the time of %d in vain", n)
+	}
+}
+
+// Ten thousand leases are one read, and no flood.
 func TestListReadsOnce(t *testing.T) {
 	srv := startServer(t, "http")
 	s := openStore(t, Config{Endpoints: []string{srv.url("http")}, Prefix: "/net"})
 	fill(t, s, 10000)
-	r := &reading{s: s, take: func(lease.Pair) {}, next: s.base + "subnets", end: clientv3.GetPrefixRangeEnd(s.base + "subnets"), limit: mostKeys}
+	r := s.begin("subnets", func(lease.Pair) {})
 	resp, err := r.page(t.Context())
 	if err != nil || len(resp.Kvs) != 10000 || resp.More {
 		t.Fatalf("got %v", err)
@@ -207,7 +245,7 @@ func TestLongKeys(t *testing.T) {
 	}
 }
 
-// Who reads much is told when it is over, once for all of it, and not after Close.
+// Who reads much is told when it is over, once for all of it.
 func TestRelief(t *testing.T) {
 	srv := startServer(t, "http")
 	var called atomic.Int32

@@ -17,7 +17,7 @@ import (
 func (j *judge) event(e event) {
 	state := j.history.now()
 	before, after := j.history.add(e)
-	for _, p := range (holding{half: after.half, six: after.six}).subnets() {
+	for _, p := range after.subnets() {
 		delete(j.ended, p)
 	}
 	if e.fault != "" {

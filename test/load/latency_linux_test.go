@@ -33,8 +33,9 @@ const (
 	// let run sooner than one that does.
 	work = 20 * time.Microsecond
 	// mostTimes is how many times longer than as many threads without any frames a
-	// round trip may take beyond mostTail: a daemon's has to share its processor with
-	// the kernel's part of the work.
+	// round trip may take, where that is more than mostTail: a daemon's has to share
+	// its processor with the kernel's part of the work. On a quiet machine mostTail is
+	// the larger.
 	mostTimes = 3
 )
 
@@ -56,11 +57,11 @@ func TestFewRoundTripsTakeLong(t *testing.T) {
 				tail, control := trips[roundTrips*995/1000], bare[roundTrips*995/1000]
 				t.Logf("median %s, 99.5th percentile %s, longest %s; of %d threads alone: median %s, 99.5th percentile %s",
 					trips[roundTrips/2], tail, trips[roundTrips-1], wakes, bare[roundTrips/2], control)
-				if tail <= mostTail+mostTimes*control {
+				if tail <= max(mostTail, mostTimes*control) {
 					return
 				}
 			}
-			t.Errorf("the 99.5th percentile was more than %s each time, and %d times that of threads alone", mostTail, mostTimes)
+			t.Errorf("the 99.5th percentile was more than %s each time, and more than %d times that of threads alone", mostTail, mostTimes)
 		})
 	}
 }

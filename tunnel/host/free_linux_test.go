@@ -4,6 +4,7 @@ package host
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -165,7 +167,21 @@ func openTAP(t *testing.T, name string) *os.File {
 
 func listen(t *testing.T, addr string) {
 	t.Helper()
-	c, err := net.ListenPacket("udp", addr)
+	network := "udp4"
+	if strings.HasPrefix(addr, "[") {
+		network = "udp6"
+	}
+	// By "udp" Go takes [::] for 0.0.0.0 where it has first looked for IPv6 in a
+	// namespace without a loopback address, which is a matter of the order of tests.
+	lc := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) error {
+		if network != "udp6" {
+			return nil
+		}
+		var set error
+		err := c.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0) })
+		return errors.Join(err, set)
+	}}
+	c, err := lc.ListenPacket(t.Context(), network, addr)
 	must(t, err)
 	t.Cleanup(func() { c.Close() })
 }
