@@ -334,7 +334,9 @@ func TestWatchBesideOneThatIsSentTooMuch(t *testing.T) {
 	select {
 	case <-changed:
 		cancel()
-		<-ended
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the watch of the config ended: %v", err)
+		}
 	case err := <-ended:
 		cancel()
 		t.Errorf("the watch of the config ended: %v", err)
