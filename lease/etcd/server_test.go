@@ -111,6 +111,13 @@ func (s *server) kill() {
 func (s *server) stop(t testing.TB) {
 	t.Helper()
 	s.signal(t, syscall.SIGSTOP)
+	// The signal is sent, and threads that run may still answer for a moment.
+	var status syscall.WaitStatus
+	for !status.Stopped() {
+		if _, err := syscall.Wait4(s.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil && err != syscall.EINTR {
+			t.Fatalf("wait until etcd stands still: %v", err)
+		}
+	}
 }
 
 func (s *server) cont(t testing.TB) {

@@ -12,6 +12,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"vxtap/test/field"
 )
@@ -52,6 +54,12 @@ func newRecorder(f *field.Field, j *judge, say func(event)) (*recorder, error) {
 	for _, m := range f.Members {
 		c, err := clientv3.New(clientv3.Config{
 			Endpoints: []string{m.URL()}, Logger: zap.NewNop(), DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
+			// gRPC waits up to two minutes before it dials a member again that was
+			// away for long, and that member would be judged to be away still.
+			DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+				MinConnectTimeout: 2 * time.Second,
+			})},
 		})
 		if err != nil {
 			return nil, fmt.Errorf("make a client of %s: %w", m.Name, err)
