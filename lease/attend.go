@@ -25,12 +25,19 @@ type attention struct {
 type turn struct {
 	backoff
 	alive *sign
+	again func() // to be called when the watch is there
 }
 
 // attend has a followed until ctx ends (nil), or until that returns ErrLost.
 func (r *Registry) attend(ctx context.Context, a attention) error {
 	var said pace
-	t := &turn{backoff{least: 100 * time.Millisecond, most: 2 * time.Second}, r.signs.begin(a.what)}
+	warned := false
+	t := &turn{backoff{least: 100 * time.Millisecond, most: 2 * time.Second}, r.signs.begin(a.what), func() {
+		if warned {
+			a.log.Info("watched again", "task", a.what)
+		}
+		warned = false
+	}}
 	defer t.alive.end()
 	for {
 		t.alive.within(turnWithin)
@@ -45,6 +52,7 @@ func (r *Registry) attend(ctx context.Context, a attention) error {
 		}
 		// That is over with the next read, or that says what is wrong.
 		if !errors.Is(err, errBehind) && said.due(err.Error()) {
+			warned = true
 			a.log.Warn("not watched at present, what was last known stays", "task", a.what, "error", err)
 		}
 		if sleep(ctx, t.next()) != nil {
@@ -81,7 +89,10 @@ func (r *Registry) watchAwhile(ctx context.Context, prefix string, from int64, t
 	t.alive.within(r.o.Resync + turnWithin) // a quiet watch lasts until the next read
 	timed, cancel := context.WithTimeout(ctx, jitter(r.o.Resync, r.o.Resync/5))
 	defer cancel()
-	err := r.watch(timed, prefix, from, &t.backoff, deliver)
+	err := r.watch(timed, prefix, from, &t.backoff, func(b Batch) {
+		t.again()
+		deliver(b)
+	})
 	if timed.Err() != nil {
 		return nil
 	}

@@ -3,8 +3,11 @@
 package lease
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,26 +33,70 @@ var optionName = regexp.MustCompile(`^DOCKER_OPT_[A-Za-z0-9_]*$`)
 
 // ReadFile reads the subnet.env at path, and returns what is in it beside the
 // text that DockerOptions makes of it. Unlike the script it takes no subnet.env
-// that is not there for an empty one: Docker would start on a network of its
-// own, and nobody would know why.
+// that is not there for an empty one, nor any other file for a subnet.env: Docker
+// would start on a network of its own, and nobody would know why.
 func (o DockerOptions) ReadFile(path string) (text string, e SubnetEnv, err error) {
 	b, err := readRegular(path, maxSubnetEnv)
 	if err != nil {
 		return "", e, fmt.Errorf("read subnet file: %w", err)
 	}
 	text, e, err = o.Text(b)
+	if err == nil && !e.Subnet.IsValid() && !e.IPv6Subnet.IsValid() {
+		err = errNoSubnetEnv
+	}
 	if err != nil {
 		return "", e, fmt.Errorf("read subnet file %s: %w", path, err)
 	}
 	return text, e, nil
 }
 
-// WriteDockerOptions writes text to path, as SubnetEnv.WriteFile does.
+// Every daemon that writes such a file writes a subnet into it.
+var errNoSubnetEnv = errors.New("there is neither FLANNEL_SUBNET nor FLANNEL_IPV6_SUBNET in it: it is no subnet file")
+
+// WriteDockerOptions writes text to path, as SubnetEnv.WriteFile does. What names an
+// open file of ours, as /dev/stdout, gets it appended: to replace the file behind it
+// would take away what the shell has opened.
 func WriteDockerOptions(path, text string) error {
-	if err := writeWhole(path, text); err != nil {
+	write := writeWhole
+	if namesDescriptor(path) {
+		write = appendText
+	}
+	if err := write(path, text); err != nil {
 		return fmt.Errorf("write Docker's options: %w", err)
 	}
 	return nil
+}
+
+// namesDescriptor reports whether path, or what it links to, is one of the open
+// files of a process: /dev/stdout, /dev/fd/1, /proc/self/fd/1 (proc(5), proc_pid_fd).
+func namesDescriptor(path string) bool {
+	for range 8 { // links; the last one is the descriptor itself
+		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+		if err != nil {
+			return false
+		}
+		if strings.HasPrefix(dir, "/proc/") && filepath.Base(dir) == "fd" {
+			return true
+		}
+		to, err := os.Readlink(path)
+		if err != nil {
+			return false
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(dir, to)
+		}
+		path = to
+	}
+	return false
+}
+
+func appendText(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }
 
 // Text returns what the script writes for a subnet.env with these contents, to

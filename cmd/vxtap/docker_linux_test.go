@@ -60,6 +60,8 @@ func TestDockerOptsRefuses(t *testing.T) {
 		{"a value that a shell would run", "FLANNEL_SUBNET=$(touch x)\n", `FLANNEL_SUBNET is "$(touch x)", which is no network`},
 		{"ip-masq that is neither", dockerSubnetEnv + "FLANNEL_IPMASQ=1\n", `FLANNEL_IPMASQ is "1", neither true nor false`},
 		{"no subnet file", "", "no such file or directory"},
+		{"nothing in it", "\n", "there is neither FLANNEL_SUBNET nor FLANNEL_IPV6_SUBNET in it: it is no subnet file"},
+		{"some other file", "root:x:0:0:root:/root:/bin/sh\n", "there is neither FLANNEL_SUBNET nor FLANNEL_IPV6_SUBNET in it: it is no subnet file"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -80,6 +82,38 @@ func TestDockerOptsRefuses(t *testing.T) {
 			}
 			if got, err := os.ReadFile(to); err != nil || string(got) != before {
 				t.Errorf("got error %v and %q, want the file as it was", err, got)
+			}
+		})
+	}
+}
+
+// What the shell has opened stays the file that it is, and what was in it.
+func TestDockerOptsToAnOpenFile(t *testing.T) {
+	for _, to := range []string{"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"} {
+		t.Run(to, func(t *testing.T) {
+			dir := t.TempDir()
+			from := filepath.Join(dir, "subnet.env")
+			if err := os.WriteFile(from, []byte(dockerSubnetEnv), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := os.OpenFile(filepath.Join(dir, "out"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer out.Close()
+			if _, err := out.WriteString("before\n"); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command("/proc/self/exe", "docker-opts", "-i", "-f", from, "-d", to)
+			cmd.Env, cmd.Stdout = append(os.Environ(), asVxtap+"=1"), out
+			if err := cmd.Run(); err != nil {
+				t.Fatal(err)
+			}
+			const want = "before\nDOCKER_OPT_BIP=\"--bip=10.1.74.1/24\"\nDOCKER_OPT_IPMASQ=\"--ip-masq=true\"\nDOCKER_OPT_MTU=\"--mtu=1472\"\n"
+			got := make([]byte, 1024)
+			n, err := out.ReadAt(got, 0) // through what was open before
+			if string(got[:n]) != want {
+				t.Errorf("got %q and error %v, want %q", got[:n], err, want)
 			}
 		})
 	}
