@@ -64,7 +64,7 @@ func configRefused(t *testing.T, f Fixture) {
 func listedWithEnd(t *testing.T, f Fixture) {
 	o := lease.NewOperator(f.Store)
 	l := Acquire(t, lease.New(f.Store, lease.Options{TTL: time.Hour}), 1)
-	Put(t, f.Store, "subnets/10.5.77.0-24", Value(t, 2), 0)
+	Put(t, f.Store, "subnets/10.5.177.0-24", Value(t, 2), 0)
 	Put(t, f.Store, "subnets/junk", "{", 0)
 	s, err := o.Leases(t.Context())
 	if err == nil {
@@ -86,10 +86,10 @@ func listedWithEnd(t *testing.T, f Fixture) {
 
 func releaseRace(t *testing.T, f Fixture) {
 	o := lease.NewOperator(f.Store)
-	Put(t, f.Store, "subnets/10.5.77.0-24", Value(t, 1), 0)
-	Put(t, f.Store, "subnets/10.5.78.0-24", Value(t, 2), 0)
-	found, err := o.Find(t.Context(), lease.Named("10.5.77.0/24"))
-	if err != nil || len(found) != 1 || found[0].Key != "subnets/10.5.77.0-24" || found[0].Fault != "" {
+	Put(t, f.Store, "subnets/10.5.177.0-24", Value(t, 1), 0)
+	Put(t, f.Store, "subnets/10.5.178.0-24", Value(t, 2), 0)
+	found, err := o.Find(t.Context(), lease.Named("10.5.177.0/24"))
+	if err != nil || len(found) != 1 || found[0].Key != "subnets/10.5.177.0-24" || found[0].Fault != "" {
 		t.Fatalf("got %+v, %v", found, err)
 	}
 	p, _ := Get(t, f.Store, found[0].Key)
@@ -99,7 +99,7 @@ func releaseRace(t *testing.T, f Fixture) {
 	if err := o.Release(t.Context(), found[0]); !errors.Is(err, lease.ErrConflict) {
 		t.Errorf("got %v, want ErrConflict", err)
 	}
-	found, err = o.Find(t.Context(), lease.Named("10.5.77.0-24"))
+	found, err = o.Find(t.Context(), lease.Named("10.5.177.0-24"))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("got %+v, %v", found, err)
 	}
@@ -118,15 +118,15 @@ func reserve(t *testing.T, f Fixture, subnet string) (lease.Reservation, error) 
 }
 
 func reserveFree(t *testing.T, f Fixture) {
-	r, err := reserve(t, f, "10.5.77.0/24")
+	r, err := reserve(t, f, "10.5.177.0/24")
 	if err != nil || r.Already || r.Held || !r.Reserved() {
 		t.Fatalf("got %+v, %v", r, err)
 	}
 	const value = `{"PublicIP":"192.168.0.1","PublicIPv6":null}`
-	if p, _ := Get(t, f.Store, "subnets/10.5.77.0-24"); string(p.Value) != value || p.Grant != 0 {
+	if p, _ := Get(t, f.Store, "subnets/10.5.177.0-24"); string(p.Value) != value || p.Grant != 0 {
 		t.Errorf("got %s with grant %d, want %s", p.Value, p.Grant, value)
 	}
-	if again, err := reserve(t, f, "10.5.77.0/24"); err != nil || !again.Already || again.Revision != r.Revision {
+	if again, err := reserve(t, f, "10.5.177.0/24"); err != nil || !again.Already || again.Revision != r.Revision {
 		t.Errorf("got %+v, %v, want nothing written", again, err)
 	}
 	other := Acquire(t, lease.New(f.Store, lease.Options{}), 2)
@@ -144,14 +144,14 @@ func reserveOther(t *testing.T, f Fixture) {
 	// In key order the lease comes first, which is what flannel goes by.
 	reg := lease.New(f.Store, lease.Options{Pick: func(int) int { return 0 }})
 	before := Acquire(t, reg, 1)
-	r, err := reserve(t, f, "10.5.77.0/24")
+	r, err := reserve(t, f, "10.5.177.0/24")
 	if err != nil || len(r.Others) != 1 || r.Others[0].Subnet != before.Subnet {
 		t.Fatalf("got %+v, %v, want the host's lease told", r, err)
 	}
 	if l := Acquire(t, reg, 1); l.Subnet != r.Subnet || !l.Reserved() {
 		t.Errorf("got %+v, want the reservation", l)
 	}
-	if _, err := reserve(t, f, "10.5.78.0/24"); err == nil || !strings.Contains(err.Error(), "has the reservation 10.5.77.0/24 already") {
+	if _, err := reserve(t, f, "10.5.178.0/24"); err == nil || !strings.Contains(err.Error(), "has the reservation 10.5.177.0/24 already") {
 		t.Errorf("got %v for a second reservation", err)
 	}
 }
@@ -183,12 +183,12 @@ func reserveOwn(t *testing.T, f Fixture) {
 }
 
 func reserveTaken(t *testing.T, f Fixture) {
-	Put(t, f.Store, "subnets/10.5.77.0-24", Value(t, 2), 0)
-	Put(t, f.Store, "subnets/10.5.78.128-25", "{", 0)
+	Put(t, f.Store, "subnets/10.5.177.0-24", Value(t, 2), 0)
+	Put(t, f.Store, "subnets/10.5.178.128-25", "{", 0)
 	Put(t, f.Store, "subnets/0.0.0.0-0", "{", 0) // which keeps nothing from anybody
 	tests := []struct{ subnet, want string }{
-		{"10.5.77.0/24", "taken by the key subnets/10.5.77.0-24, a reservation of 192.168.0.2"},
-		{"10.5.78.0/24", "taken by the key subnets/10.5.78.128-25, which names no host"},
+		{"10.5.177.0/24", "taken by the key subnets/10.5.177.0-24, a reservation of 192.168.0.2"},
+		{"10.5.178.0/24", "taken by the key subnets/10.5.178.128-25, which names no host"},
 		{"10.5.0.0/24", "not between SubnetMin"},
 		{"10.5.79.0/25", "it is a /25, and SubnetLen is 24"},
 		{"10.6.79.0/24", "outside the Network 10.5.0.0/16"},
@@ -198,19 +198,19 @@ func reserveTaken(t *testing.T, f Fixture) {
 			t.Errorf("%s: got %v, want %q", tt.subnet, err, tt.want)
 		}
 	}
-	if _, err := reserve(t, f, "10.5.80.0/24"); err != nil {
+	if _, err := reserve(t, f, "10.5.180.0/24"); err != nil {
 		t.Error(err)
 	}
 }
 
 func reserveBoth(t *testing.T, f Fixture) {
 	o, c := lease.NewOperator(f.Store), DualNetwork(t)
-	Put(t, f.Store, "subnets/10.5.77.0-24&fd00:5:0:7::-64", Value(t, 2), 0)
+	Put(t, f.Store, "subnets/10.5.177.0-24&fd00:5:0:7::-64", Value(t, 2), 0)
 	for _, tt := range []struct{ key, want string }{
-		{"10.5.78.0-24", "reserve both, as 10.5.78.0/24,fd00:5:0:1::/64"},
-		{"10.5.77.0-24&fd00:5:0:8::-64", "10.5.77.0/24 is taken by the key"},
-		{"10.5.78.0-24&fd00:5:0:7::-64", "fd00:5:0:7::/64 is taken by the key"},
-		{"10.5.78.0-24&fd00:6:0:7::-64", "its IPv6 half fd00:6:0:7::/64 is no /64"},
+		{"10.5.178.0-24", "reserve both, as 10.5.178.0/24,fd00:5:0:1::/64"},
+		{"10.5.177.0-24&fd00:5:0:8::-64", "10.5.177.0/24 is taken by the key"},
+		{"10.5.178.0-24&fd00:5:0:7::-64", "fd00:5:0:7::/64 is taken by the key"},
+		{"10.5.178.0-24&fd00:6:0:7::-64", "its IPv6 half fd00:6:0:7::/64 is no /64"},
 	} {
 		k, err := lease.ParseKey(tt.key)
 		if err != nil {
@@ -220,7 +220,7 @@ func reserveBoth(t *testing.T, f Fixture) {
 			t.Errorf("%s: got %v, want %q", tt.key, err, tt.want)
 		}
 	}
-	k := lease.SubnetKey{IPv4: netip.MustParsePrefix("10.5.78.0/24"), IPv6: netip.MustParsePrefix("fd00:5:0:8::/64")}
+	k := lease.SubnetKey{IPv4: netip.MustParsePrefix("10.5.178.0/24"), IPv6: netip.MustParsePrefix("fd00:5:0:8::/64")}
 	if _, err := o.Reserve(t.Context(), c, k, Host(1).PublicIP); err != nil {
 		t.Fatal(err)
 	}

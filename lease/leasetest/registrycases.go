@@ -231,7 +231,7 @@ func keepFromDown(t *testing.T, f Fixture) {
 }
 
 func reservation(t *testing.T, f Fixture) {
-	const key = "subnets/10.5.77.0-24"
+	const key = "subnets/10.5.177.0-24"
 	// As an operator writes it, who does not know the MAC yet.
 	Put(t, f.Store, key, `{"PublicIP":"`+Host(1).PublicIP.String()+`"}`, 0)
 	r := lease.New(f.Store, lease.Options{})
@@ -336,7 +336,7 @@ func release(t *testing.T, f Fixture) {
 	if err := r.Release(t.Context(), l); err != nil {
 		t.Error(err)
 	}
-	Put(t, f.Store, "subnets/10.5.77.0-24", Value(t, 3), 0)
+	Put(t, f.Store, "subnets/10.5.177.0-24", Value(t, 3), 0)
 	reserved := Acquire(t, r, 3)
 	if err := r.Release(t.Context(), reserved); err != nil {
 		t.Error(err)
