@@ -84,28 +84,28 @@ func (f *follower) follow(ctx context.Context, t *turn) error {
 	if err != nil {
 		return err
 	}
-	if err := f.replace(read, read.revision); err != nil {
+	if err := f.replace(read); err != nil {
 		return err
 	}
 	return f.r.watchAwhile(ctx, subnetsList, read.revision+1, t, f.apply)
 }
 
 // replace takes in a full read.
-func (f *follower) replace(read *book, revision int64) error {
+func (f *follower) replace(read *book) error {
 	known := f.known()
-	back, err := f.rollbacks.check(revision, known)
+	back, err := f.rollbacks.check(read.revision, known)
 	if err != nil {
 		return err
 	}
 	if back {
-		f.r.log.Warn("etcd has gone back in time: restored from a backup?", "from", known, "to", revision)
+		f.r.log.Warn("etcd has gone back in time: restored from a backup?", "from", known, "to", read.revision)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.filled || f.book.more != read.more || !slices.EqualFunc(f.book.entries, read.entries, sameValue) {
 		f.changed()
 	}
-	f.book, f.revision, f.filled = read, revision, true
+	f.book, f.revision, f.filled = read, read.revision, true
 	return nil
 }
 

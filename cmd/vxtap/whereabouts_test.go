@@ -91,13 +91,7 @@ func TestHostIsFollowedBeforeItsFirstSegment(t *testing.T) {
 				d, f := waiting(t, knowing(t, store, log, leasetest.Config), tt.publicIP)
 				d.stateDir = ""
 				store.Disconnect()
-				var at place
-				done := make(chan error, 1)
-				go func() {
-					var err error
-					at, err = d.begin(t.Context())
-					done <- err
-				}()
+				at, done := beginning(t, d)
 				for _, step := range []struct {
 					f     func(*fakeHome)
 					after time.Duration
@@ -121,7 +115,7 @@ func TestHostIsFollowedBeforeItsFirstSegment(t *testing.T) {
 				synctest.Wait()
 				err := <-done
 				if tt.err == "" && (err != nil || at.config.Network.String() != "10.5.0.0/16") || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
-					t.Errorf("got %+v, %v, want an error that says %q", at, err, tt.err)
+					t.Errorf("got %+v, %v, want an error that says %q", *at, err, tt.err)
 				}
 				want := tt.at.Addr
 				if tt.publicIP != "" {
@@ -136,6 +130,20 @@ func TestHostIsFollowedBeforeItsFirstSegment(t *testing.T) {
 			})
 		})
 	}
+}
+
+// beginning has d begin while the test goes on. The place is there when the channel
+// has told.
+func beginning(t *testing.T, d *daemon) (*place, <-chan error) {
+	t.Helper()
+	var at place
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		at, err = d.begin(t.Context())
+		done <- err
+	}()
+	return &at, done
 }
 
 // What is known of the other address counts there, etcd or not; and what a copied
@@ -156,13 +164,7 @@ func TestWhatIsKnownWhereTheHostIsFollowedTo(t *testing.T) {
 				time.Sleep(24 * time.Hour)
 			}
 			store.Disconnect()
-			var at place
-			done := make(chan error, 1)
-			go func() {
-				var err error
-				at, err = d.begin(t.Context())
-				done <- err
-			}()
+			at, done := beginning(t, d)
 			time.Sleep(time.Minute)
 			synctest.Wait()
 			if len(done) > 0 || (d.before.Key == "") != known {
@@ -178,7 +180,7 @@ func TestWhatIsKnownWhereTheHostIsFollowedTo(t *testing.T) {
 				store.Connect()
 			}
 			if err := <-done; err != nil || (at.known != nil) != known {
-				t.Errorf("got %+v, %v, want it to go by what was known: %v\n%s", at, err, known, log)
+				t.Errorf("got %+v, %v, want it to go by what was known: %v\n%s", *at, err, known, log)
 			}
 		})
 	}
